@@ -1,0 +1,52 @@
+# One verb per need. `make` alone lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+ARGS ?=
+
+.PHONY: help setup demo test check lint types imports format lock bench clean
+
+help: ## List the verbs
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): requirements.lock pyproject.toml tools/venv
+	@tools/venv $(VENV)
+	@touch $@
+
+setup: $(STAMP) ## Make the virtual environment with everything in it
+
+demo: $(STAMP) ## The road of one document, end to end, on sample scans (ARGS="--once --json FILE")
+	@$(BIN)/dmst-fhir demo $(ARGS)
+
+test: $(STAMP) ## The whole test suite (ARGS are given to pytest)
+	@tools/test-packages
+	@$(BIN)/python -m pytest -q $(ARGS)
+
+check: lint types imports ## Style, types and import rules
+
+lint: $(STAMP)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	@$(BIN)/basedpyright --level error
+
+imports: $(STAMP)
+	@$(BIN)/lint-imports
+	@$(BIN)/deptry .
+
+format: $(STAMP) ## Format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lock: ## Resolve every dependency again, together, with hashes
+	@uv pip compile pyproject.toml --extra embedded --group dev --python-version 3.11 --universal \
+	  --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --no-annotate -q -o requirements.lock
+
+bench: $(STAMP) ## Measure; the results go to bench/results and docs/performance.md
+	@$(BIN)/python -m bench $(ARGS)
+
+clean: ## Forget the environment and what the demonstration kept
+	rm -rf $(VENV) demo-data var

@@ -1,0 +1,65 @@
+"""The drop folder of the scanning provider: lots that are complete are handed to the intake, and answered.
+
+docs/scan_lot.md, delivery: a lot is complete when its sentinel `<lot>.ok` is there. The answer is
+`acknowledgements/<lot>.ack.json`; then the lot moves to `done/`, its sentinel goes. A crash in between leaves
+the sentinel, and the lot is handed over again, which adds nothing.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+from fhir_server.ports import AcknowledgedLot
+
+SENTINELS = (".ok", ".done")
+NOT_LOTS = frozenset({"acknowledgements", "done"})
+
+Receive = Callable[[Path], Awaitable[AcknowledgedLot]]
+
+
+class DropFolder:
+    """Watches one folder. `receive` is the intake: it answers with the acknowledgement, or raises to be asked again."""
+
+    def __init__(self, folder: Path, receive: Receive) -> None:
+        self._folder = folder
+        self._receive = receive
+
+    def prepare(self) -> None:
+        """Make the folder and its two subfolders."""
+        for name in ("", *NOT_LOTS):
+            (self._folder / name).mkdir(parents=True, exist_ok=True)
+
+    async def look(self) -> int:
+        """Take in every lot that is complete; returns how many. What `receive` raises passes through."""
+        taken = 0
+        for lot, sentinel in list(self._complete()):
+            answer = await self._receive(lot)
+            await asyncio.to_thread(self._answer, lot, sentinel, answer)
+            taken += 1
+        return taken
+
+    def _complete(self) -> Iterator[tuple[Path, Path]]:
+        for sentinel in sorted(self._folder.iterdir()):
+            if sentinel.suffix not in SENTINELS or not sentinel.is_file() or sentinel.is_symlink():
+                continue
+            for lot in (sentinel.with_suffix(""), sentinel.with_suffix(".zip")):
+                if lot.exists() and not lot.is_symlink():
+                    yield lot, sentinel
+                    break
+
+    def _answer(self, lot: Path, sentinel: Path, answer: AcknowledgedLot) -> None:
+        folder = self._folder / "acknowledgements"
+        partial = folder / f".{answer.file_name}.partial"
+        with partial.open("wb") as file:
+            file.write(answer.content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(folder / answer.file_name)
+        done = self._folder / "done" / lot.name
+        number = 1
+        while done.exists():  # the same lot delivered again: keep both, the provider may ask
+            number += 1
+            done = self._folder / "done" / f"{lot.name}.{number}"
+        lot.rename(done)
+        sentinel.unlink()

@@ -1,0 +1,165 @@
+"""Composition root: settings become a running service here, and nothing is built elsewhere."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+from procrastinate import PsycopgConnector
+from redis.asyncio import Redis
+
+from adapters import ADAPTERS
+from fhir_server import embedded
+from fhir_server.dispatch import Dispatcher
+from fhir_server.intake.document import DocumentIntake
+from fhir_server.intake.register import RegisterIntake
+from fhir_server.intake.scan_lot import LotIntake
+from fhir_server.outbox import recipients as recipient_file
+from fhir_server.outbox.jobs import Jobs
+from fhir_server.outbox.recipients import Recipient
+from fhir_server.ports import Adapter
+from fhir_server.records.read import Archive
+from fhir_server.records.write import Door
+from fhir_server.rest.authentication import Authentication
+from fhir_server.rest.edge import Edge
+from fhir_server.rest.health import health_routes
+from fhir_server.rest.page_links import PageLinks
+from fhir_server.rest.service import Service
+from fhir_server.rest.token import token_route
+from fhir_server.settings import Settings, secret
+from fhir_server.store.access_log import AccessLog
+from fhir_server.store.blobs import Blobs
+from fhir_server.store.clients import Clients
+from fhir_server.store.commit import Commits
+from fhir_server.store.database import Database, migrate
+from fhir_server.store.resources import Resources
+from fhir_server.store.search import Search
+from fhir_server.store.transient import Transient
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything that was built, for those who run it: the server, the worker, the command line, the tests."""
+
+    settings: Settings
+    postgres: str
+    database: Database
+    blobs: Blobs
+    clients: Clients
+    archive: Archive
+    door: Door
+    jobs: Jobs
+    transient: Transient
+    recipients: tuple[Recipient, ...]
+    documents: DocumentIntake
+    lots: LotIntake
+    register: RegisterIntake
+
+
+@contextlib.asynccontextmanager
+async def build(settings: Settings) -> AsyncGenerator[Parts]:
+    """Start what the settings say (embedded servers included), migrate, and wire the parts together.
+
+    Raises Unavailable when PostgreSQL cannot be reached. Leaving it finishes what is under way.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        postgres, redis_url = secret(settings.postgres), secret(settings.redis)
+        if postgres is None or redis_url is None:
+            servers = await asyncio.to_thread(stack.enter_context, embedded.running(settings.data))
+            postgres, redis_url = postgres or servers.postgres, redis_url or servers.redis
+        for name in await migrate(postgres):
+            log.info("migration applied", name=name)
+        database = Database(
+            postgres, connections=settings.connections, statement_timeout_ms=settings.statement_timeout_ms
+        )
+        await database.open()
+        stack.push_async_callback(database.close)
+        blobs = Blobs(settings.blob_folder)
+        blobs.open()
+        commits, accesses = Commits(database), AccessLog(database, sync=settings.audit_sync)
+        stack.push_async_callback(commits.drain)
+        stack.push_async_callback(accesses.drain)
+        transient = Transient(Redis.from_url(redis_url, socket_timeout=2, socket_connect_timeout=2))
+        stack.push_async_callback(transient.close)
+        resources, searches = Resources(database), Search(database)
+        archive = Archive(resources, searches, blobs, accesses)
+        door = Door(commits)
+        jobs = Jobs(PsycopgConnector(conninfo=postgres))
+        recipients = recipient_file.load(settings.recipients)
+        documents = DocumentIntake(
+            door=door, archive=archive, database=database, jobs=jobs, recipients=recipients, settings=settings
+        )
+        lots = LotIntake(documents=documents, database=database, blobs=blobs, transient=transient, settings=settings)
+        stack.push_async_callback(lots.close)
+        register = RegisterIntake(door=door, archive=archive, settings=settings)
+        yield Parts(
+            settings,
+            postgres,
+            database,
+            blobs,
+            Clients(database),
+            archive,
+            door,
+            jobs,
+            transient,
+            recipients,
+            documents,
+            lots,
+            register,
+        )
+
+
+def make_adapters(recipients: tuple[Recipient, ...], data: Path) -> Mapping[str, Adapter]:
+    """An adapter for each recipient whose adapter this program has, by the recipient's name."""
+    return {
+        recipient.name: ADAPTERS[recipient.adapter](recipient.options, data)
+        for recipient in recipients
+        if recipient.adapter in ADAPTERS
+    }
+
+
+def make_dispatcher(parts: Parts, adapters: Mapping[str, Adapter]) -> Dispatcher:
+    return Dispatcher(
+        door=parts.door,
+        archive=parts.archive,
+        database=parts.database,
+        jobs=parts.jobs,
+        recipients={recipient.name: recipient for recipient in parts.recipients},
+        adapters=adapters,
+        settings=parts.settings,
+    )
+
+
+def create(settings: Settings | None = None) -> FastAPI:
+    """The ASGI application: FHIR at /fhir, tokens at /oauth2/token, health at /livez and /readyz."""
+    settings = settings or Settings()
+    edge = _Late()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        async with build(settings) as parts:
+            page_links = PageLinks(await parts.clients.key("page-links"))
+            service = Service(parts.archive, parts.door, parts.blobs, page_links, settings)
+            edge.target = Edge(service, Authentication(parts.clients))
+            app.include_router(token_route(parts.clients, parts.transient, settings))
+            app.include_router(health_routes(parts.database, parts.transient, parts.blobs))
+            yield
+
+    app = FastAPI(title="dmst-fhir", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app.mount("/fhir", edge)
+    return app
+
+
+class _Late:
+    """Mounted before the edge exists, since routes are declared before the lifespan runs."""
+
+    target: Any = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.target(scope, receive, send)

@@ -1,0 +1,66 @@
+"""Who asks: a client with its role, its purpose and the scopes of its token.
+
+Scopes are SMART on FHIR v2 system scopes, `system/<Type or *>.<c r u d s>`:
+https://hl7.org/fhir/smart-app-launch/scopes-and-launch-context.html
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from fhir_server.outcomes import Forbidden
+from fhir_server.r4.resource_types import TYPE_NUMBER
+
+Permission = Literal["c", "r", "u", "d", "s"]
+_SCOPE = re.compile(r"system/(\*|[A-Za-z]+)\.(c?r?u?d?s?)")
+
+ROLES = {
+    # role of a machine: what it is for (the roles of persons come with consent and SMART)
+    "external-system": "External system that queries FHIR",
+    "device-gateway": "Gateway of connected medical devices",
+    "operator": "Operator of this service",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An authenticated client, or this service itself at work (`client_id` then starts with `self:`)."""
+
+    client_id: str
+    name: str
+    role: str
+    scopes: tuple[str, ...]
+    purpose: str | None = None
+
+    def must(self, permission: Permission, resource_type: str) -> None:
+        """Raises Forbidden unless a scope allows `permission` on `resource_type`."""
+        if permission not in _allowed(self.scopes, resource_type):
+            raise Forbidden(f"No scope of this client allows '{permission}' on {resource_type}")
+
+
+@lru_cache(maxsize=4096)
+def _allowed(scopes: tuple[str, ...], resource_type: str) -> frozenset[str]:
+    letters: set[str] = set()
+    for scope in scopes:
+        if match := _SCOPE.fullmatch(scope):
+            on, what = match.groups()
+            if on in ("*", resource_type):
+                letters.update(what)
+    return frozenset(letters)
+
+
+def check_scopes(scopes: Iterable[str]) -> tuple[str, ...]:
+    """The scopes, sorted and once each. Raises ValueError on one that this server does not understand."""
+    checked = sorted(set(scopes))
+    for scope in checked:
+        match = _SCOPE.fullmatch(scope)
+        if not match or not match[2] or (match[1] != "*" and match[1] not in TYPE_NUMBER):
+            raise ValueError(f"not a scope of this server: {scope}")
+    return tuple(checked)
+
+
+def service(name: str) -> Caller:
+    """This service itself: intake, dispatch, an operator at the command line."""
+    return Caller(f"self:{name}", name, "operator", ("system/*.cruds",), "TREAT")

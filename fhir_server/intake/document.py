@@ -1,0 +1,612 @@
+"""The documents of one folder, from files to written records: decided, attached or set aside, in one transaction.
+
+A folder that is certain becomes DocumentReferences, Binaries, Provenances, a List, deliveries with their Tasks.
+One that is not is kept whole, bytes and evidence, where no query reaches it, until a person decides.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+import structlog
+
+from fhir_server.caller import service
+from fhir_server.identity.matching import Certain, Doubtful, Evidence, Match
+from fhir_server.identity.resolve import Resolver
+from fhir_server.identity.traits import TraitsIns
+from fhir_server.intake.register import centre_id_of, service_id_of
+from fhir_server.outbox.deliveries import after
+from fhir_server.outbox.jobs import Jobs
+from fhir_server.outbox.recipients import Recipient
+from fhir_server.outcomes import BusinessRule, Conflict, NotFound
+from fhir_server.r4.resource_types import TYPE_NUMBER
+from fhir_server.records.identifiers import oid_of, stable_id
+from fhir_server.records.read import Archive
+from fhir_server.records.tasks import task_of
+from fhir_server.records.write import Door, Incoming, incoming_from_dict, new_id
+from fhir_server.scans.examination import Examination
+from fhir_server.scans.index_file import IndexLine
+from fhir_server.scans.manifest import ListedDocument, ListedFolder, Manifest, parse
+from fhir_server.scans.rendition import to_pdfa
+from fhir_server.scans.unpack import Problem
+from fhir_server.settings import Settings
+from fhir_server.store.blobs import Blob
+from fhir_server.store.commit import Written
+from fhir_server.store.database import Connection, Database
+from fhir_server.store.outbox_rows import DeliveryRow, insert_deliveries, move_delivery, pending_of
+from fhir_server.store.scan_lots import (
+    DocumentRow,
+    Earlier,
+    FolderRow,
+    ScanLots,
+    same_content,
+    same_identity,
+    settle_folder,
+)
+from mappings.nomenclature import kind_of, kinds
+from mappings.organization import centre
+from mappings.scan_lot_list import scan_lot_list
+from mappings.scanned_document import (
+    FolderContext,
+    ScannedDocument,
+    records_of_folder,
+    source_patient_info,
+    superseded,
+)
+
+log = structlog.get_logger(__name__)
+
+CALLER = service("intake")
+PDF = "application/pdf"
+Resource = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class LotFacts:
+    """What is true of the whole lot. `root` is where its files lie, None once they are in the blob store only."""
+
+    manifest: Manifest
+    manifest_sha256: bytes
+    signature: bytes | None
+    token: bytes | None
+    seal: Mapping[str, Any]
+    received_at: datetime
+    root: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A document whose bytes are in the blob store; `rendition` is its PDF/A where it came as an image."""
+
+    listed: ListedDocument
+    blob: Blob
+    replaces: str | None
+    rendition: Blob | None
+
+
+class _Rejected(Exception):
+    """The folder may not come in after all: what the transaction found."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__()
+        self.problems = tuple(problems)
+
+
+class DocumentIntake:
+    """Settles folders."""
+
+    def __init__(
+        self,
+        *,
+        door: Door,
+        archive: Archive,
+        database: Database,
+        jobs: Jobs,
+        recipients: Sequence[Recipient],
+        settings: Settings,
+    ) -> None:
+        self._door = door
+        self._archive = archive
+        self._database = database
+        self._jobs = jobs
+        self._recipients = recipients
+        self._settings = settings
+        self._lots = ScanLots(database)
+        self._resolver = Resolver(archive.searches, production=settings.production)
+
+    async def settle(
+        self,
+        lot: LotFacts,
+        position: int,
+        folder: ListedFolder,
+        examination: Examination,
+        lines: Sequence[IndexLine],
+    ) -> FolderRow:
+        """What becomes of one examined folder: rejected, set aside for review, or attached to its worker."""
+        name = lot.manifest.lot
+        row = FolderRow(folder.barcode, position, "rejected", [], None, _list_id(name, folder.barcode), None)
+        if examination.problems:
+            return await self._reject(lot, folder, row, examination.problems)
+        problems = await self._misfits(lot, folder)
+        if problems:
+            return await self._reject(lot, folder, row, problems)
+        earlier = await self._earlier(lot, folder)
+        kept = await self._keep_all(lot, folder, earlier)
+        evidence = evidence_of(folder, examination, lines)
+        match = await self._resolver.resolve(evidence)
+        remarks = [*examination.remarks, *_unknown_kinds(folder)]
+        row = row._replace(problems=_as_json(remarks), evidence=evidence_as_json(evidence, match))
+        try:
+            if isinstance(match, Certain):
+                attach = row._replace(state="accepted", patient_id=match.patient_id)
+                return await self._attach(lot, folder, attach, kept, match.reasons, attached_by=None)
+            doubt = Problem(match.code, None, ", ".join(match.reasons))
+            waiting = row._replace(state="to-review", problems=_as_json([doubt, *remarks]))
+            return await self._set_aside(lot, folder, waiting, kept)
+        except _Rejected as rejected:
+            return await self._reject(lot, folder, row, rejected.problems)
+
+    async def attach(self, lot: str, barcode: str, patient_id: str, *, by: str) -> FolderRow:
+        """A person decided whose folder this is. Raises NotFound, Conflict when it does not wait for a decision."""
+        facts, folder = await self._again(lot, barcode)
+        row = await self._lots.folder(lot, barcode)
+        if row is None or row.state != "to-review":
+            raise Conflict("This folder does not wait for a decision")
+        patient = await self._archive.resources.read(TYPE_NUMBER["Patient"], patient_id)
+        if patient is None or patient.deleted:
+            raise NotFound("There is no such worker")
+        earlier = await self._earlier(facts, folder)
+        kept = await self._keep_all(facts, folder, earlier)
+        accepted = row._replace(state="accepted", patient_id=patient_id)
+        return await self._attach(facts, folder, accepted, kept, ("human-decision",), attached_by=by)
+
+    async def write_lot_list(self, lot: LotFacts, list_id: str) -> None:
+        """The List of the lot, with the folders that were attached."""
+        folders = await self._lots.folders(lot.manifest.lot)
+        resource = scan_lot_list(
+            list_id,
+            lot.manifest.lot,
+            received_at=lot.received_at,
+            folder_list_ids=[folder.list_id for folder in folders if folder.state == "accepted"],
+        )
+        await self._door.write(
+            CALLER, [incoming_from_dict(resource, method="update")], interaction="update", request_id=new_id()
+        )
+
+    async def _reject(
+        self, lot: LotFacts, folder: ListedFolder, row: FolderRow, problems: Sequence[Problem]
+    ) -> FolderRow:
+        rejected = row._replace(state="rejected", problems=_as_json(problems), evidence=None)
+        await self._lots.settle(lot.manifest.lot, rejected, _rows(folder, "rejected", {}), datetime.now(UTC))
+        return rejected
+
+    async def _misfits(self, lot: LotFacts, folder: ListedFolder) -> list[Problem]:
+        """E09, E16: what is in already, before anything is kept. Asked again inside the transaction that writes."""
+        async with self._database.connection() as connection:
+            return await _duplicates(connection, lot.manifest.lot, folder)
+
+    async def _earlier(self, lot: LotFacts, folder: ListedFolder) -> dict[str, Earlier]:
+        """The earlier delivery of each document, where this folder says that it replaces one."""
+        if folder.replaces_lot is None:
+            return {}
+        names = [document.document_id for document in folder.documents]
+        async with self._database.connection() as connection:
+            rows = await same_identity(connection, lot.manifest.lot, folder.barcode, names)
+        return {row.document_id: row for row in rows}
+
+    async def _keep_all(self, lot: LotFacts, folder: ListedFolder, earlier: Mapping[str, Earlier]) -> list[_Kept]:
+        """The bytes of every document that is new, in the blob store; those that did not change are left alone."""
+        kept: list[_Kept] = []
+        for document in folder.documents:
+            before = earlier.get(document.document_id)
+            if before and before.sha256.hex() == document.file.sha256:
+                continue
+            blob = await self._keep(lot, document)
+            rendition = None if document.media_type == PDF else await self._rendition(blob)
+            kept.append(_Kept(document, blob, before.document_reference_id if before else None, rendition))
+        return kept
+
+    async def _keep(self, lot: LotFacts, document: ListedDocument) -> Blob:
+        blobs = self._archive.blobs
+        source = lot.root / document.file.path if lot.root else blobs.path(bytes.fromhex(document.file.sha256))
+        blob = await asyncio.to_thread(blobs.put_file, source, largest=self._settings.max_binary_mb * 1024 * 1024)
+        if blob.sha256.hex() != document.file.sha256:
+            raise _Rejected([Problem("E02", document.file.path, "the file changed while it was received")])
+        return blob
+
+    async def _rendition(self, blob: Blob) -> Blob:
+        blobs = self._archive.blobs
+
+        def make() -> Blob:
+            with tempfile.TemporaryDirectory() as folder:
+                target = Path(folder) / "rendition.pdf"
+                to_pdfa(blobs.path(blob.sha256), target)
+                return blobs.put_file(target, largest=self._settings.max_binary_mb * 1024 * 1024)
+
+        return await asyncio.to_thread(make)
+
+    async def _set_aside(self, lot: LotFacts, folder: ListedFolder, row: FolderRow, kept: Sequence[_Kept]) -> FolderRow:
+        """Kept, and invisible: no record exists that a query could find."""
+        names = {one.listed.document_id for one in kept}
+        async with self._database.transaction() as connection:
+            if problems := await _duplicates(connection, lot.manifest.lot, folder):
+                raise _Rejected(problems)
+            rows = [r for r in _rows(folder, "to-review", {}) if r.document_id in names]
+            await settle_folder(connection, lot.manifest.lot, row, rows, datetime.now(UTC))
+        return row
+
+    async def _attach(
+        self,
+        lot: LotFacts,
+        folder: ListedFolder,
+        row: FolderRow,
+        kept: Sequence[_Kept],
+        reasons: tuple[str, ...],
+        *,
+        attached_by: str | None,
+    ) -> FolderRow:
+        """Every record of the folder, its rows, deliveries and jobs: one transaction, or nothing."""
+        assert row.patient_id
+        now = datetime.now(UTC)
+        documents = _scanned(lot.manifest.lot, kept, now)
+        incoming = await self._incoming(lot, folder, row, documents, reasons, attached_by, now) if documents else []
+        deliveries = self._deliveries(documents, row.patient_id, now)
+        custodian = service_id_of(self._settings)
+        incoming += [incoming_from_dict(task_of(delivery, custodian_id=custodian)) for delivery in deliveries]
+        references = {d.document_id: d.document_reference_id for d in documents if not d.transforms}
+        replaced = [d.replaces for d in documents if d.replaces]
+
+        async def alongside(connection: Connection, _written: Sequence[Written]) -> None:
+            if problems := await _duplicates(connection, lot.manifest.lot, folder):
+                raise _AsFailure(problems)
+            rows = [r for r in _rows(folder, "accepted", references) if r.document_id in references]
+            await settle_folder(connection, lot.manifest.lot, row, rows, now)
+            await _cancel(connection, replaced, now)
+            if deliveries:
+                new = await insert_deliveries(
+                    connection,
+                    [(d.delivery_id, d.recipient, d.document_reference_id, d.patient_id) for d in deliveries],
+                    now,
+                )
+                await self._jobs.defer_dispatch(connection, new)
+
+        try:
+            if incoming:
+                await self._door.write(
+                    CALLER, incoming, interaction="transaction", request_id=new_id(), alongside=alongside
+                )
+            else:  # a re-delivery in which nothing changed
+                async with self._database.transaction() as connection:
+                    await alongside(connection, [])
+        except _AsFailure as failure:
+            raise _Rejected(failure.problems) from failure
+        return row
+
+    async def _incoming(
+        self,
+        lot: LotFacts,
+        folder: ListedFolder,
+        row: FolderRow,
+        documents: Sequence[ScannedDocument],
+        reasons: tuple[str, ...],
+        attached_by: str | None,
+        now: datetime,
+    ) -> list[Incoming]:
+        patient = await self._resource("Patient", row.patient_id or "")
+        context = self._context(lot, folder, row, patient, reasons, attached_by, now)
+        doctor = await self._doctor(patient)
+        context = replace(context, doctor_practitioner_role=doctor)
+        blobs = {d.binary_id: d for d in documents}
+        incoming: list[Incoming] = []
+        for resource in records_of_folder(context, documents):
+            one = incoming_from_dict(resource)
+            if document := blobs.get(resource["id"]):
+                one = replace(one, blob=Blob(bytes.fromhex(document.sha256), document.sha1, document.size))
+            incoming.append(one)
+        for document in documents:
+            if document.replaces and not document.transforms:
+                before = await self._resource("DocumentReference", document.replaces)
+                incoming.append(incoming_from_dict(superseded(before), method="update"))
+        incoming += await self._surroundings(lot)
+        return incoming
+
+    def _context(
+        self,
+        lot: LotFacts,
+        folder: ListedFolder,
+        row: FolderRow,
+        patient: Resource,
+        reasons: tuple[str, ...],
+        attached_by: str | None,
+        now: datetime,
+    ) -> FolderContext:
+        manifest = lot.manifest
+        stamped = lot.seal.get("timestamp_at")
+        return FolderContext(
+            lot=manifest.lot,
+            barcode=folder.barcode,
+            carton=folder.carton,
+            provider_name=manifest.provider,
+            provider_siret=manifest.provider_siret,
+            operator=manifest.operator,
+            scanner=manifest.scanner,
+            convention=manifest.convention,
+            centre_id=centre_id_of(manifest.centre),
+            custodian_id=service_id_of(self._settings),
+            patient_id=patient["id"],
+            patient_contained=source_patient_info(patient),
+            doctor_practitioner_role=None,
+            list_id=row.list_id,
+            provenance_id=lambda step: stable_id("provenance", step, manifest.lot, folder.barcode),
+            manifest_sha256=lot.manifest_sha256.hex(),
+            seal_summary=_seal_summary(lot.seal),
+            signature_der=lot.signature,
+            token_der=lot.token,
+            received_at=lot.received_at,
+            verified_at=now,
+            attached_at=now,
+            match_reasons=reasons,
+            attached_by=attached_by,
+            sealed_at=datetime.fromisoformat(stamped) if stamped else None,
+        )
+
+    async def _doctor(self, patient: Resource) -> Resource | None:
+        """The role of the worker's doctor, which the DocumentReference contains as its author."""
+        for reference in patient.get("generalPractitioner", []):
+            target = str(reference.get("reference", ""))
+            if target.startswith("PractitionerRole/"):
+                stored = await self._archive.resources.read(
+                    TYPE_NUMBER["PractitionerRole"], target.removeprefix("PractitionerRole/")
+                )
+                if stored and stored.doc:
+                    return orjson.loads(stored.doc)
+        return None
+
+    async def _surroundings(self, lot: LotFacts) -> list[Incoming]:
+        """The centre of the lot, where no register has named it yet."""
+        centre_id = centre_id_of(lot.manifest.centre)
+        if await self._archive.resources.read(TYPE_NUMBER["Organization"], centre_id):
+            return []
+        code = lot.manifest.centre
+        resource = centre(centre_id, code, f"Centre {code}", service_id=service_id_of(self._settings))
+        return [incoming_from_dict(resource, method="update")]
+
+    async def _resource(self, resource_type: str, resource_id: str) -> Resource:
+        stored = await self._archive.resources.read(TYPE_NUMBER[resource_type], resource_id)
+        if stored is None or stored.doc is None:
+            raise NotFound(f"{resource_type}/{resource_id} does not exist")
+        return orjson.loads(stored.doc)
+
+    def _deliveries(self, documents: Sequence[ScannedDocument], patient_id: str, now: datetime) -> list[DeliveryRow]:
+        """One per document and recipient; of an image its PDF/A rendition goes, not the image."""
+        rendered = {document.transforms for document in documents if document.transforms}
+        return [
+            DeliveryRow(
+                stable_id("delivery", recipient.name, document.document_reference_id),
+                recipient.name,
+                document.document_reference_id,
+                patient_id,
+                "pending",
+                0,
+                None,
+                None,
+                None,
+                now,
+                now,
+            )
+            for document in documents
+            if document.document_reference_id not in rendered
+            for recipient in self._recipients
+        ]
+
+    async def _again(self, lot: str, barcode: str) -> tuple[LotFacts, ListedFolder]:
+        """A lot that was received before, out of what was kept of it."""
+        row = await self._lots.read(lot)
+        if row is None:
+            raise NotFound("There is no such lot")
+        manifest = parse(await self._bytes(row.manifest_sha256))
+        folder = next((f for f in manifest.folders if f.barcode == barcode), None)
+        if folder is None:
+            raise NotFound("There is no such folder in this lot")
+        signature, token = row.seal.get("signature"), row.seal.get("token")
+        facts = LotFacts(
+            manifest=manifest,
+            manifest_sha256=row.manifest_sha256,
+            signature=await self._bytes(bytes.fromhex(signature)) if signature else None,
+            token=await self._bytes(bytes.fromhex(token)) if token else None,
+            seal=row.seal,
+            received_at=row.received,
+            root=None,
+        )
+        return facts, folder
+
+    async def _bytes(self, sha256: bytes) -> bytes:
+        return b"".join([chunk async for chunk in self._archive.blobs.chunks(sha256)])
+
+
+class _AsFailure(BusinessRule):
+    """Carries problems out of a transaction that is given up."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("The folder may not come in")
+        self.problems = tuple(problems)
+
+
+def evidence_of(folder: ListedFolder, examination: Examination, lines: Sequence[IndexLine]) -> Evidence:
+    """What barcode, index and pages say of the owner. Index lines that disagree are several persons: the first
+    is taken as index, the others count like codes read on the pages, so that the disagreement is seen."""
+    stated: dict[TraitsIns, None] = {}
+    for line in lines:
+        stated[
+            TraitsIns(
+                birth_name=line.birth_name,
+                used_name=line.used_name,
+                given_names=line.given_names,
+                birth_date=line.birth_date,
+                sex=line.sex,
+                matricule_ins=line.matricule_ins,
+                oid_ins=line.oid_ins,
+            )
+        ] = None
+    index, *others = stated or {None: None}
+    codes = tuple(
+        TraitsIns(
+            birth_name=code.birth_name,
+            given_names=code.given_names,
+            birth_date=code.birth_date,
+            sex={"M": "male", "F": "female"}.get(code.sex, "unknown"),  # pyright: ignore[reportArgumentType]
+            birth_place=code.birth_place,
+            matricule_ins=code.matricule,
+            oid_ins=code.oid,
+        )
+        for code in examination.datamatrices
+    )
+    return Evidence(
+        folder_number=folder.barcode,
+        index=index,
+        codes=(*codes, *(other for other in others if other)),
+        barcodes=examination.barcodes,
+    )
+
+
+def evidence_as_json(evidence: Evidence, match: Match) -> dict[str, Any]:
+    """What the reviewer will be shown: candidates with what speaks for and against each."""
+    candidates = match.candidates if isinstance(match, Doubtful) else ()
+    return {
+        "reasons": list(match.reasons),
+        "barcodes": list(evidence.barcodes),
+        "candidates": [
+            {"patient": c.patient_id, "for": list(c.agreements), "against": list(c.conflicts)} for c in candidates
+        ],
+    }
+
+
+def _list_id(lot: str, barcode: str) -> str:
+    return stable_id("scan-folder", lot, barcode)
+
+
+def _scanned(lot: str, kept: Sequence[_Kept], now: datetime) -> list[ScannedDocument]:
+    documents: list[ScannedDocument] = []
+    for one in kept:
+        listed = one.listed
+        identity = stable_id("document", lot, listed.document_id)
+        kind = kind_of(listed.kind)
+        original = ScannedDocument(
+            document_reference_id=identity,
+            binary_id=stable_id("binary", lot, listed.document_id),
+            document_id=listed.document_id,
+            unique_oid=oid_of(identity),
+            kind=kind,
+            dated=listed.dated,
+            scanned_at=listed.scanned_at,
+            created=listed.scanned_at,
+            media_type=listed.media_type,
+            size=one.blob.size,
+            sha1=one.blob.sha1,
+            sha256=one.blob.sha256.hex(),
+            pages=listed.pages,
+            title=kind.label,
+            replaces=one.replaces,
+        )
+        documents.append(original)
+        if one.rendition:
+            rendered = stable_id("rendition", lot, listed.document_id)
+            documents.append(
+                replace(
+                    original,
+                    document_reference_id=rendered,
+                    binary_id=stable_id("rendition-binary", lot, listed.document_id),
+                    document_id=f"{listed.document_id}.pdfa",
+                    unique_oid=oid_of(rendered),
+                    created=now,
+                    media_type=PDF,
+                    size=one.rendition.size,
+                    sha1=one.rendition.sha1,
+                    sha256=one.rendition.sha256.hex(),
+                    replaces=None,
+                    transforms=identity,
+                )
+            )
+    return documents
+
+
+def _rows(folder: ListedFolder, state: str, references: Mapping[str, str]) -> list[DocumentRow]:
+    return [
+        DocumentRow(
+            document.document_id,
+            document.file.path,
+            bytes.fromhex(document.file.sha256),
+            document.file.size,
+            document.pages,
+            document.media_type,
+            state,
+            references.get(document.document_id),
+        )
+        for document in folder.documents
+    ]
+
+
+async def _duplicates(connection: Connection, lot: str, folder: ListedFolder) -> list[Problem]:
+    """E09: bytes that are in already. E16: another content under a name that is in, without saying what it replaces."""
+    contents = {bytes.fromhex(document.file.sha256): document for document in folder.documents}
+    problems: list[Problem] = []
+    if len(contents) < len(folder.documents):
+        problems.append(Problem("E09", None, "two documents of this folder are the same file"))
+    for twin in await same_content(connection, list(contents)):
+        document = contents[twin.sha256]
+        own = (twin.lot, twin.barcode, twin.document_id) == (lot, folder.barcode, document.document_id)
+        unchanged = folder.replaces_lot is not None and (twin.barcode, twin.document_id) == (
+            folder.barcode,
+            document.document_id,
+        )
+        if not own and not unchanged:
+            problems.append(
+                Problem("E09", document.file.path, f"the same file is in lot {twin.lot}, document {twin.document_id}")
+            )
+    if folder.replaces_lot is None:
+        names = {document.document_id: document for document in folder.documents}
+        for earlier in await same_identity(connection, lot, folder.barcode, list(names)):
+            path = names[earlier.document_id].file.path
+            problems.append(Problem("E16", path, f"this document came in lot {earlier.lot}; say replaces_lot"))
+    return problems
+
+
+async def _cancel(connection: Connection, document_reference_ids: Sequence[str], now: datetime) -> None:
+    """A document that was replaced does not leave any more."""
+    if not document_reference_ids:
+        return
+    for row in await pending_of(connection, document_reference_ids):
+        await move_delivery(
+            connection,
+            row.delivery_id,
+            state=after(row.state, "cancelled"),
+            attempts=row.attempts,
+            reason="replaced",
+            detail="The document was replaced by a later delivery",
+            remote_id=None,
+            updated=now,
+        )
+
+
+def _unknown_kinds(folder: ListedFolder) -> list[Problem]:
+    return [
+        Problem("E15", document.file.path, "this type is not in the nomenclature: the document waits to be qualified")
+        for document in folder.documents
+        if document.kind is not None and document.kind not in kinds()
+    ]
+
+
+def _seal_summary(seal: Mapping[str, Any]) -> str:
+    if seal.get("state") != "valid":
+        return "Lot non scellé."
+    stamped = f", horodaté par {seal['timestamp_authority']}" if seal.get("timestamp_at") else ""
+    return f"Scellé par {seal.get('signer')}{stamped}."
+
+
+def _as_json(problems: Sequence[Problem]) -> list[dict[str, Any]]:
+    return [{"code": p.code, "path": p.path, "detail": p.detail} for p in problems]

@@ -1,0 +1,60 @@
+"""The bytes that are kept: what was received, with our id, versionId and lastUpdated set in place.
+
+https://hl7.org/fhir/R4/resource.html#Meta - everything else stays byte for byte: decimals, order, escapes.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+import msgspec
+import orjson
+
+_decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_LINKS = re.compile(
+    rb'("(?:reference|url|uri|valueUri|valueUrl|valueUuid|valueOid)"\s*:\s*")(urn:(?:uuid|oid):[^"\\]+)(")'
+)
+_DIV_LINKS = re.compile(rb'((?:href|src)=\\")(urn:(?:uuid|oid):[^"\\]+)(\\")')
+
+
+def instant(moment: datetime) -> str:
+    """A FHIR instant in UTC with milliseconds."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03}Z"
+
+
+def renderer(body: bytes, resource_type: str, resource_id: str) -> Callable[[int, datetime], bytes]:
+    """`render(version, updated)` for a resource received as `body` (JSON that was checked before)."""
+    members = _decode(body)
+    meta = _decode(members.pop("meta")) if "meta" in members else {}
+    for ours in ("resourceType", "id"):
+        members.pop(ours, None)
+    for ours in ("versionId", "lastUpdated"):
+        meta.pop(ours, None)
+    head = f'{{"resourceType":"{resource_type}","id":"{resource_id}","meta":{{"versionId":"'.encode()
+    tail = b"".join(b"," + orjson.dumps(name) + b":" + bytes(value) for name, value in meta.items())
+    tail += b"}" + b"".join(b"," + orjson.dumps(name) + b":" + bytes(value) for name, value in members.items()) + b"}"
+
+    def render(version: int, updated: datetime) -> bytes:
+        return b'%s%d","lastUpdated":"%s"%s' % (head, version, instant(updated).encode(), tail)
+
+    return render
+
+
+def without_member(body: bytes, name: str) -> bytes:
+    """The object without one member; the other members keep their bytes."""
+    members = _decode(body)
+    members.pop(name, None)
+    return b"{" + b",".join(orjson.dumps(key) + b":" + bytes(value) for key, value in members.items()) + b"}"
+
+
+def with_links(body: bytes, targets: Mapping[str, str]) -> bytes:
+    """The references and links among the entries of a Bundle (`urn:uuid:...`) replaced by what they became.
+
+    https://hl7.org/fhir/R4/http.html#trules - identifiers that look alike stay as they are.
+    """
+
+    def replaced(match: re.Match[bytes]) -> bytes:
+        target = targets.get(match[2].decode())
+        return match[1] + target.encode() + match[3] if target else match[0]
+
+    return _DIV_LINKS.sub(replaced, _LINKS.sub(replaced, body))

@@ -1,0 +1,281 @@
+"""The one door through which resources are written, whatever they came in by.
+
+Each request becomes one unit of change: validated, its references checked, indexed, traced and kept in one
+transaction, with whatever the caller writes beside it (scan lots, deliveries, jobs). Nothing is half there.
+"""
+
+import secrets
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+from urllib.parse import parse_qsl
+
+import orjson
+
+from fhir_server.caller import Caller
+from fhir_server.outcomes import BadParameter, BadSyntax, DanglingReference, Issue, MultipleMatches
+from fhir_server.r4 import search_query
+from fhir_server.r4.references import is_local, literal_references
+from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
+from fhir_server.r4.search_query import SearchQuery
+from fhir_server.records import audit
+from fhir_server.records.render import renderer, with_links
+from fhir_server.records.validation import parse_json, validate
+from fhir_server.store.access_log import AccessRow
+from fhir_server.store.blobs import Blob
+from fhir_server.store.commit import Commits, Plan, Unit, Write, Written
+from fhir_server.store.database import Connection
+from fhir_server.store.search import condition_lock, find_ids
+from fhir_server.store.search_index import rows_of
+
+Alongside = Callable[[Connection, Sequence[Written]], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """One resource to write. `body` is its JSON as received, `resource` the same parsed.
+
+    `condition` is If-None-Exist: the pairs of its query. `full_url` is its name inside a Bundle.
+    """
+
+    resource: Mapping[str, Any]
+    body: bytes
+    method: Literal["create", "update"]
+    resource_id: str
+    condition: tuple[tuple[str, str], ...] | None = None
+    expected_version: int | None = None
+    full_url: str | None = None
+    blob: Blob | None = None
+    where: str | None = None
+
+    @property
+    def type(self) -> str:
+        return self.resource["resourceType"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one Incoming: written now, or found there already (`written` None: the condition matched)."""
+
+    type: str
+    id: str
+    written: Written | None
+
+
+def new_id() -> str:
+    """A UUID of version 7: later ids sort later, so the index grows at its end (RFC 9562 section 5.7)."""
+    milliseconds = time.time_ns() // 1_000_000
+    value = (milliseconds << 80) | secrets.randbits(80)
+    value = (value & ~(0xF << 76)) | (0x7 << 76)
+    value = (value & ~(0x3 << 62)) | (0x2 << 62)
+    return str(uuid.UUID(int=value))
+
+
+def incoming_from_bytes(
+    body: bytes,
+    *,
+    method: Literal["create", "update"],
+    resource_type: str,
+    resource_id: str | None = None,
+    condition: tuple[tuple[str, str], ...] | None = None,
+    expected_version: int | None = None,
+) -> Incoming:
+    """A resource as a client sent it, parsed and validated. Raises BadSyntax, InvalidResource, BadParameter."""
+    resource = parse_json(body)
+    if resource["resourceType"] != resource_type:
+        raise BadParameter(
+            f"The URL says {resource_type}, the body {resource['resourceType']}", expression="resourceType"
+        )
+    if method == "update" and resource.get("id") != resource_id:
+        raise BadParameter("The id in the body is not the id in the URL", expression=f"{resource_type}.id")
+    validate(resource)
+    return Incoming(resource, body, method, resource_id or new_id(), condition, expected_version)
+
+
+def incoming_from_dict(resource: Mapping[str, Any], *, method: Literal["create", "update"] = "create") -> Incoming:
+    """A resource that a mapping of ours made; it is validated like any other."""
+    validate(resource)
+    return Incoming(resource, orjson.dumps(resource), method, resource["id"])
+
+
+class Door:
+    """Writes resources on behalf of a caller."""
+
+    def __init__(self, commits: Commits) -> None:
+        self._commits = commits
+
+    async def write(
+        self,
+        caller: Caller,
+        incoming: Sequence[Incoming],
+        *,
+        interaction: str,
+        request_id: str,
+        alongside: Alongside | None = None,
+        accesses: Sequence[AccessRow] = (),
+    ) -> list[Outcome]:
+        """Write all or nothing; outcomes are in the order of `incoming`.
+
+        `alongside` writes other rows in the same transaction, `accesses` are traced beside those of the writing.
+
+        Raises Forbidden, DanglingReference, Conflict, VersionConflict, MultipleMatches, NotFound, Unavailable.
+        """
+        for one in incoming:
+            caller.must("c" if one.method == "create" else "u", one.type)
+        _refuse_twins(incoming)
+        attempt = _Attempt(caller, incoming, interaction, request_id, accesses)
+        unit = Unit(
+            attempt.plan,
+            touches=frozenset((TYPE_NUMBER[one.type], one.resource_id) for one in incoming),
+            locks=frozenset(condition_lock(one.type, one.condition) for one in incoming if one.condition),
+            alongside=alongside,
+        )
+        written = iter(await self._commits.submit(unit))
+        return [
+            Outcome(one.type, attempt.found[number], None)
+            if number in attempt.found
+            else Outcome(one.type, one.resource_id, next(written))
+            for number, one in enumerate(incoming)
+        ]
+
+
+class _Attempt:
+    """One request on its way: what its conditions found, what its links became."""
+
+    def __init__(
+        self,
+        caller: Caller,
+        incoming: Sequence[Incoming],
+        interaction: str,
+        request_id: str,
+        accesses: Sequence[AccessRow],
+    ) -> None:
+        self.caller = caller
+        self.incoming = incoming
+        self.interaction = interaction
+        self.request_id = request_id
+        self.accesses = accesses
+        self.found: dict[int, str] = {}
+        self._ready: Plan | None = None
+        if not any(one.condition for one in incoming):
+            self._ready = self._plan_of(_linked(incoming, {}))
+
+    async def plan(self, connection: Connection) -> Plan:
+        """Called inside the transaction, the locks of the conditions held; called again after a rollback."""
+        if self._ready:
+            return self._ready
+        self.found = {}
+        for number, one in enumerate(self.incoming):
+            if one.condition and (resource_id := await _match(connection, one)):
+                self.found[number] = resource_id
+        return self._plan_of(_linked(self.incoming, self.found))
+
+    def _plan_of(self, linked: Iterable[Incoming]) -> Plan:
+        writes: list[Write] = []
+        accesses: list[AccessRow] = [*self.accesses]
+        for one in linked:
+            writes.append(_write_of(one))
+            accesses.append(
+                audit.access(
+                    self.caller,
+                    self.interaction,
+                    self.request_id,
+                    resource_type=one.type,
+                    resource_id=one.resource_id,
+                    patient_id=one.resource_id if one.type == "Patient" else audit.patient_in(one.resource),
+                )
+            )
+        return Plan(writes, accesses)
+
+
+def _refuse_twins(incoming: Sequence[Incoming]) -> None:
+    """Two entries for one identity would overwrite each other in silence (R4 3.1.0.11.2)."""
+    seen: dict[object, int] = {}
+    faults: list[Issue] = []
+    for number, one in enumerate(incoming):
+        keys: list[object] = [(one.type, one.resource_id)]
+        if one.condition:
+            keys.append((one.type, tuple(sorted(one.condition))))
+        if one.full_url:
+            keys.append(one.full_url)
+        for key in keys:
+            if key in seen:
+                faults.append(
+                    Issue("error", "duplicate", f"The same identity as entry {seen[key]}", one.where or one.type)
+                )
+            seen[key] = number
+    if faults:
+        raise BadParameter(issues=faults)
+
+
+async def _match(connection: Connection, one: Incoming) -> str | None:
+    """The resource that the condition of a conditional create finds, or None."""
+    query: SearchQuery = search_query.parse(one.type, one.condition or ())
+    if not query.criteria:
+        raise BadParameter("If-None-Exist has no criterion", expression=one.where)
+    ids = await find_ids(connection, query, 2)
+    if len(ids) > 1:
+        raise MultipleMatches(f"If-None-Exist finds more than one {one.type}", expression=one.where)
+    return ids[0] if ids else None
+
+
+def _linked(incoming: Sequence[Incoming], found: Mapping[int, str]) -> list[Incoming]:
+    """The entries that will be written, with the links among them resolved."""
+    targets = {
+        one.full_url: f"{one.type}/{found.get(number, one.resource_id)}"
+        for number, one in enumerate(incoming)
+        if one.full_url
+    }
+    remaining = [one for number, one in enumerate(incoming) if number not in found]
+    if not targets:
+        return remaining
+    linked: list[Incoming] = []
+    for one in remaining:
+        body = with_links(one.body, targets)
+        linked.append(one if body == one.body else replace(one, body=body, resource=orjson.loads(body)))
+    return linked
+
+
+def _write_of(one: Incoming) -> Write:
+    return Write(
+        type=TYPE_NUMBER[one.type],
+        id=one.resource_id,
+        must="create" if one.method == "create" else "either",
+        render=renderer(one.body, one.type, one.resource_id),
+        rows=rows_of(one.resource),
+        references=_local_references(one),
+        expected_version=one.expected_version,
+        blob_sha256=one.blob.sha256 if one.blob else None,
+        blob_size=one.blob.size if one.blob else None,
+    )
+
+
+def _local_references(one: Incoming) -> list[tuple[str, int, str]]:
+    """The references that this server must be able to follow. Raises for those that nobody can."""
+    local: list[tuple[str, int, str]] = []
+    faults: list[Issue] = []
+    for where, reference in literal_references(one.resource):
+        if reference.startswith("urn:uuid:") and one.full_url:
+            faults.append(Issue("error", "not-found", "No entry of the Bundle has this fullUrl", where))
+        elif "?" in reference:
+            faults.append(Issue("error", "not-supported", "Conditional references are not supported", where))
+        elif target := is_local(reference):
+            local.append((where, TYPE_NUMBER[target[0]], target[1]))
+    if faults:
+        raise DanglingReference(issues=faults)
+    return local
+
+
+def name_of(written: Written) -> str:
+    """`Type/id`."""
+    return f"{TYPE_NAME[written.type]}/{written.id}"
+
+
+def condition_of(value: str) -> tuple[tuple[str, str], ...]:
+    """The pairs of an If-None-Exist header or `ifNoneExist` element. Raises BadSyntax when it is empty."""
+    pairs = tuple(parse_qsl(value.partition("?")[2] or value, keep_blank_values=True))
+    if not pairs:
+        raise BadSyntax("If-None-Exist is empty")
+    return pairs

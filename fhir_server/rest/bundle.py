@@ -1,0 +1,123 @@
+"""transaction: https://hl7.org/fhir/R4/http.html#transaction - all entries or none, answers in their order.
+
+POST (with ifNoneExist) and PUT entries; IHE ITI-65 Provide Document Bundle arrives here.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import orjson
+
+from fhir_server.outcomes import BadParameter, BadSyntax, Failure, InvalidResource, Issue
+from fhir_server.r4.resource_types import TYPE_NUMBER
+from fhir_server.records.render import instant
+from fhir_server.records.validation import parse_json, validate
+from fhir_server.records.write import Incoming, Outcome, condition_of, new_id
+from fhir_server.rest import binary
+from fhir_server.rest.http import Answer, Exchange
+from fhir_server.rest.service import Service
+from fhir_server.rest.update import expected_version
+
+
+class _Entry(msgspec.Struct):
+    """The raw bytes of an entry's resource, so that they are kept as received."""
+
+    resource: msgspec.Raw = msgspec.Raw()
+
+
+class _Bundle(msgspec.Struct):
+    entry: list[_Entry] = []
+
+
+_decode = msgspec.json.Decoder(_Bundle).decode
+
+
+async def transaction(exchange: Exchange, service: Service) -> Answer:
+    exchange.needs_json()
+    body = await exchange.body(service.largest_body)
+    bundle = parse_json(body)
+    if bundle["resourceType"] != "Bundle" or bundle.get("type") != "transaction":
+        raise BadSyntax("What is posted to the base is a Bundle of type transaction", expression="Bundle.type")
+    validate(bundle)
+    incoming = await _incoming(bundle, _decode(body), service)
+    outcomes = await service.door.write(
+        exchange.known_caller(), incoming, interaction="transaction", request_id=exchange.request_id
+    )
+    found = await _found(service, outcomes)
+    minimal = exchange.prefers("return") == "minimal"
+    entries = [_answer_entry(service, result, found, minimal=minimal) for result in outcomes]
+    head = b'{"resourceType":"Bundle","type":"transaction-response"'
+    return Answer(200, head + (b',"entry":[' + b",".join(entries) + b"]}" if entries else b"}"))
+
+
+async def _incoming(bundle: Mapping[str, Any], raw: _Bundle, service: Service) -> list[Incoming]:
+    """Every entry as an Incoming. Raises with every fault of every entry at once."""
+    incoming: list[Incoming] = []
+    faults: list[Issue] = []
+    for number, (entry, kept) in enumerate(zip(bundle.get("entry", []), raw.entry, strict=True)):
+        try:
+            incoming.append(await _one(number, entry, bytes(kept.resource), service))
+        except Failure as failure:
+            faults.extend(failure.issues)
+    if faults:
+        raise InvalidResource(issues=faults)
+    return incoming
+
+
+async def _one(number: int, entry: Mapping[str, Any], body: bytes, service: Service) -> Incoming:
+    where = f"Bundle.entry[{number}]"
+    request = entry.get("request") or {}
+    method, url = request.get("method"), str(request.get("url", ""))
+    resource = entry.get("resource")
+    if method not in ("POST", "PUT") or resource is None:
+        raise BadParameter(
+            "This server takes POST and PUT entries with a resource in a transaction",
+            expression=f"{where}.request.method",
+        )
+    resource_type, _, resource_id = url.partition("/")
+    if resource_type not in TYPE_NUMBER or resource_type != resource["resourceType"] or "?" in url:
+        raise BadParameter("The url is not the type of the resource", expression=f"{where}.request.url")
+    if (method == "PUT") != bool(resource_id) or (resource_id and resource.get("id") != resource_id):
+        raise BadParameter("The url and the id of the resource do not agree", expression=f"{where}.request.url")
+    condition = request.get("ifNoneExist") if method == "POST" else None
+    blob = None
+    if resource_type == "Binary":
+        kept = await binary.from_json(body, service, "create", resource_id or None)
+        resource, body, blob = kept.resource, kept.body, kept.blob
+    return Incoming(
+        resource=resource,
+        body=body,
+        method="create" if method == "POST" else "update",
+        resource_id=resource_id or new_id(),
+        condition=condition_of(condition) if condition is not None else None,
+        expected_version=expected_version(request.get("ifMatch")),
+        full_url=entry.get("fullUrl"),
+        blob=blob,
+        where=where,
+    )
+
+
+async def _found(service: Service, outcomes: list[Outcome]) -> dict[tuple[str, str], int]:
+    """The versions of what the conditions found there already."""
+    found = [result for result in outcomes if result.written is None]
+    stored = await asyncio.gather(
+        *(service.archive.resources.read(TYPE_NUMBER[result.type], result.id) for result in found)
+    )
+    return {(r.type, r.id): s.version for r, s in zip(found, stored, strict=True) if s}
+
+
+def _answer_entry(service: Service, result: Outcome, found: Mapping[tuple[str, str], int], *, minimal: bool) -> bytes:
+    written = result.written
+    version = written.version if written else found.get((result.type, result.id), 1)
+    response = {
+        "status": "201 Created" if written and written.created else "200 OK",
+        "location": f"{service.base}/{result.type}/{result.id}/_history/{version}",
+        "etag": f'W/"{version}"',
+        **({"lastModified": instant(written.updated)} if written else {}),
+    }
+    body = orjson.dumps({"fullUrl": f"{service.base}/{result.type}/{result.id}", "response": response})
+    if minimal or written is None or written.doc is None:
+        return body
+    return body[:-1] + b',"resource":' + written.doc + b"}"

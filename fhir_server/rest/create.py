@@ -1,0 +1,60 @@
+"""create, with If-None-Exist: https://hl7.org/fhir/R4/http.html#create"""
+
+from email.utils import format_datetime
+
+import orjson
+
+from fhir_server.outcomes import Issue
+from fhir_server.r4.resource_types import TYPE_NUMBER
+from fhir_server.records.write import Outcome, condition_of, incoming_from_bytes
+from fhir_server.rest import binary
+from fhir_server.rest.http import Answer, Exchange, Header, outcome
+from fhir_server.rest.service import Service
+
+
+async def create(exchange: Exchange, service: Service) -> Answer:
+    (resource_type,) = exchange.segments
+    exchange.known_caller().must("c", resource_type)
+    if resource_type == "Binary":
+        incoming = await binary.incoming(exchange, service, None)
+    else:
+        exchange.needs_json()
+        condition = exchange.header(b"if-none-exist")
+        incoming = incoming_from_bytes(
+            await exchange.body(service.largest_body),
+            method="create",
+            resource_type=resource_type,
+            condition=condition_of(condition) if condition is not None else None,
+        )
+    (result,) = await service.door.write(
+        exchange.known_caller(), [incoming], interaction="create", request_id=exchange.request_id
+    )
+    return await written_answer(exchange, service, result)
+
+
+async def written_answer(exchange: Exchange, service: Service, result: Outcome) -> Answer:
+    """201 or 200 with Location and ETag, and the body that the client prefers."""
+    written = result.written
+    if written is None:  # the condition of a conditional create found it
+        stored = await service.archive.resources.read(TYPE_NUMBER[result.type], result.id)
+        assert stored
+        status, version, updated, doc = 200, stored.version, stored.updated, stored.doc
+    else:
+        status, version, updated, doc = (201 if written.created else 200), written.version, written.updated, written.doc
+    headers: list[Header] = [
+        (b"location", f"{service.base}/{result.type}/{result.id}/_history/{version}".encode()),
+        (b"etag", b'W/"%d"' % version),
+        (b"last-modified", format_datetime(updated, usegmt=True).encode()),
+    ]
+    match exchange.prefers("return"):
+        case "minimal":
+            return Answer(status, b"", [*headers, (b"preference-applied", b"return=minimal")])
+        case "OperationOutcome":
+            done = Issue("information", "informational", f"{result.type}/{result.id} is at version {version}")
+            return Answer(
+                status,
+                orjson.dumps(outcome([done])),
+                [*headers, (b"preference-applied", b"return=OperationOutcome")],
+            )
+        case _:
+            return Answer(status, doc or b"", headers)

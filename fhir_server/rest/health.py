@@ -1,0 +1,42 @@
+"""Health: `/livez` (this process turns) and `/readyz` (it can do its work)."""
+
+import os
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+
+from fhir_server.outcomes import Failure
+from fhir_server.store.blobs import Blobs
+from fhir_server.store.database import Database
+from fhir_server.store.transient import Transient
+
+
+def health_routes(database: Database, transient: Transient, blobs: Blobs) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/livez")
+    async def livez() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @router.get("/readyz")
+    async def readyz() -> JSONResponse:
+        """503 when PostgreSQL or the blob store is out of reach; Redis is reported, its loss is borne."""
+        parts = {
+            "postgres": await _answers(database),
+            "blobs": os.access(blobs.path(bytes(32)).parents[2], os.W_OK),
+            "redis": await transient.answers(),
+        }
+        ready = parts["postgres"] and parts["blobs"]
+        shown = {name: "ok" if good else "out of reach" for name, good in parts.items()}
+        return JSONResponse({"status": "ok" if ready else "not ready", **shown}, status_code=200 if ready else 503)
+
+    return router
+
+
+async def _answers(database: Database) -> bool:
+    try:
+        async with database.connection() as connection:
+            await connection.execute("select 1")
+    except Failure:
+        return False
+    return True

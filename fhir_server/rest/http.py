@@ -1,0 +1,150 @@
+"""HTTP in, HTTP out: what a FHIR interaction sees of a request, what it answers, and how failures look.
+
+https://hl7.org/fhir/R4/http.html - plain ASGI: a framework route costs more than reading a resource does.
+"""
+
+import re
+import uuid
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+import orjson
+
+from fhir_server.caller import Caller
+from fhir_server.outcomes import BadSyntax, Failure, Issue, NotAcceptable, TooLarge, UnsupportedMediaType
+
+FHIR_JSON = b"application/fhir+json; charset=utf-8"
+JSON_TYPES = frozenset({"application/fhir+json", "application/json", "text/json", "json"})
+XML_TYPES = frozenset({"application/fhir+xml", "application/xml", "text/xml", "xml"})
+_REQUEST_ID = re.compile(r"[A-Za-z0-9\-]{1,64}")
+
+Header = tuple[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back: `body` is bytes, or chunks that are made while they are sent."""
+
+    status: int
+    body: bytes | AsyncIterator[bytes] = b""
+    headers: Sequence[Header] = ()
+    media_type: bytes = FHIR_JSON
+
+
+class Exchange:
+    """One request, as a FHIR interaction needs it."""
+
+    __slots__ = ("_receive", "caller", "headers", "method", "query", "request_id", "segments")
+
+    def __init__(self, scope: Mapping[str, Any], receive: Any, segments: tuple[str, ...]) -> None:
+        self.method: str = scope["method"]
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.query: bytes = scope["query_string"]
+        self.segments = segments
+        self.caller: Caller | None = None
+        self.request_id = self._request_id()
+        self._receive = receive
+
+    def _request_id(self) -> str:
+        given = self.header(b"x-request-id")
+        return given if given and _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+
+    def header(self, name: bytes) -> str | None:
+        value = self.headers.get(name)
+        return value.decode("latin-1") if value is not None else None
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """The query string, decoded. Raises BadSyntax on bytes that are not UTF-8."""
+        return decode_pairs(self.query)
+
+    def known_caller(self) -> Caller:
+        assert self.caller is not None, "routes that need a caller are reached only with one"
+        return self.caller
+
+    async def chunks(self, largest: int) -> AsyncIterator[bytes]:
+        """The body as it comes. Raises TooLarge beyond `largest` bytes."""
+        announced = self.header(b"content-length")
+        if announced and announced.isdecimal() and int(announced) > largest:
+            raise TooLarge(f"The body is larger than {largest // (1024 * 1024)} MB")
+        size = 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise BadSyntax("The client left before its body was complete")
+            chunk = message.get("body", b"")
+            size += len(chunk)
+            if size > largest:
+                raise TooLarge(f"The body is larger than {largest // (1024 * 1024)} MB")
+            if chunk:
+                yield chunk
+            if not message.get("more_body"):
+                return
+
+    async def body(self, largest: int) -> bytes:
+        return b"".join([chunk async for chunk in self.chunks(largest)])
+
+    def media_type(self) -> str:
+        """Of the body, without its parameters, in lower case."""
+        return (self.header(b"content-type") or "").partition(";")[0].strip().lower()
+
+    def needs_json(self) -> None:
+        """Raises UnsupportedMediaType unless the body is FHIR JSON."""
+        media_type = self.media_type()
+        if media_type not in JSON_TYPES:
+            raise UnsupportedMediaType(f"This server reads application/fhir+json, not '{media_type[:100]}'")
+
+    def accepts_json(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
+        """Raises NotAcceptable when the client wants nothing that this server makes."""
+        wanted = dict(pairs).get("_format") or self.header(b"accept") or "*/*"
+        types = [part.partition(";")[0].strip().lower() for part in wanted.split(",")]
+        if not any(t in JSON_TYPES or t in ("*/*", "application/*") or "fhir+json" in t for t in types):
+            raise NotAcceptable("This server answers application/fhir+json")
+
+    def prefers(self, name: str) -> str | None:
+        """One preference of the Prefer header (RFC 7240), or None."""
+        for part in (self.header(b"prefer") or "").split(","):
+            key, _, value = part.strip().partition("=")
+            if key.strip().lower() == name:
+                return value.partition(";")[0].strip().strip('"')
+        return None
+
+
+def decode_pairs(query: bytes) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=200)
+    except (UnicodeDecodeError, ValueError) as error:
+        raise BadSyntax("The parameters are not percent-encoded UTF-8") from error
+
+
+def outcome(issues: Iterable[Issue]) -> dict[str, Any]:
+    """An OperationOutcome: https://hl7.org/fhir/R4/operationoutcome.html"""
+    return {
+        "resourceType": "OperationOutcome",
+        "issue": [
+            {
+                "severity": issue.severity,
+                "code": issue.code,
+                "diagnostics": issue.diagnostics,
+                **({"expression": [issue.expression]} if issue.expression else {}),
+            }
+            for issue in issues
+        ],
+    }
+
+
+def failure_answer(failure: Failure, request_id: str) -> Answer:
+    """A failure as its status and an OperationOutcome."""
+    headers: list[Header] = [(b"x-request-id", request_id.encode())]
+    if failure.status == 401:
+        headers.append((b"www-authenticate", b'Bearer realm="fhir"'))
+    if failure.status in (429, 503):
+        headers.append((b"retry-after", b"5"))
+    return Answer(failure.status, orjson.dumps(outcome(failure.issues)), headers)
+
+
+def surprise_answer(request_id: str) -> Answer:
+    """A bug of ours: the client learns a number to quote, and nothing else."""
+    issue = Issue("fatal", "exception", f"The server failed; quote request {request_id} to its operators")
+    return Answer(500, orjson.dumps(outcome([issue])), [(b"x-request-id", request_id.encode())])

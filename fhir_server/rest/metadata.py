@@ -1,0 +1,93 @@
+"""CapabilityStatement: what this server does, computed from what runs.
+
+https://hl7.org/fhir/R4/capabilitystatement.html
+"""
+
+from functools import lru_cache
+from importlib.metadata import version
+
+import orjson
+
+from fhir_server.r4.resource_types import RESOURCE_TYPES
+from fhir_server.r4.search_query import searchable
+from fhir_server.rest.audit_events import SEARCHABLE as AUDIT_PARAMETERS
+from fhir_server.rest.http import Answer, Exchange
+from fhir_server.rest.service import Service
+
+PUBLISHED = "2026-11-22"
+
+
+async def metadata(exchange: Exchange, service: Service) -> Answer:
+    exchange.accepts_json(exchange.pairs())
+    return Answer(200, _statement(service.base))
+
+
+@lru_cache(maxsize=1)
+def _statement(base: str) -> bytes:
+    from fhir_server.rest.routes import ROUTES, codes_of  # the table lists this interaction too
+
+    resources = [_resource(name, sorted(codes_of(name))) for name in RESOURCE_TYPES if codes_of(name)]
+    return orjson.dumps(
+        {
+            "resourceType": "CapabilityStatement",
+            "status": "active",
+            "date": PUBLISHED,
+            "kind": "instance",
+            "software": {"name": "dmst-fhir", "version": version("dmst-fhir")},
+            "implementation": {"description": "Interoperability server of scanned DMST", "url": base},
+            "fhirVersion": "4.0.1",
+            "format": ["application/fhir+json", "json"],
+            "rest": [
+                {
+                    "mode": "server",
+                    "security": {
+                        "service": [
+                            {
+                                "coding": [
+                                    {
+                                        "system": "http://terminology.hl7.org/CodeSystem/restful-security-service",
+                                        "code": "OAuth",
+                                    }
+                                ]
+                            }
+                        ],
+                        "description": "OAuth 2.0 client credentials; token endpoint at /oauth2/token",
+                    },
+                    "resource": resources,
+                    "interaction": [{"code": route.code} for route in ROUTES if route.code and route.shape == ()],
+                }
+            ],
+        }
+    )
+
+
+def _resource(name: str, codes: list[str]) -> dict[str, object]:
+    if name == "AuditEvent":
+        parameters = [
+            {"name": code, "definition": url, "type": kind} for code, (kind, url) in sorted(AUDIT_PARAMETERS.items())
+        ]
+    else:
+        parameters = [
+            {"name": code, "definition": parameter.url, "type": parameter.type}
+            for code, parameter in sorted(searchable(name).items())
+        ]
+        parameters += [
+            {"name": "_id", "definition": "http://hl7.org/fhir/SearchParameter/Resource-id", "type": "token"},
+            {
+                "name": "_lastUpdated",
+                "definition": "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated",
+                "type": "date",
+            },
+        ]
+    statement: dict[str, object] = {
+        "type": name,
+        "interaction": [{"code": code} for code in codes],
+        "versioning": "versioned",
+        "readHistory": "vread" in codes,
+        "searchParam": parameters,
+    }
+    if "create" in codes:
+        statement |= {"conditionalCreate": name != "Binary", "updateCreate": True}
+    if name == "AuditEvent":
+        statement["versioning"] = "no-version"
+    return statement

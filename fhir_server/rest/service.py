@@ -1,0 +1,30 @@
+"""What the interactions are given: the parts of this server that they may use."""
+
+from dataclasses import dataclass
+
+from fhir_server.records.read import Archive
+from fhir_server.records.write import Door
+from fhir_server.rest.page_links import PageLinks
+from fhir_server.settings import Settings
+from fhir_server.store.blobs import Blobs
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    archive: Archive
+    door: Door
+    blobs: Blobs
+    page_links: PageLinks
+    settings: Settings
+
+    @property
+    def base(self) -> str:
+        return self.settings.public_base
+
+    @property
+    def largest_body(self) -> int:
+        return self.settings.max_body_mb * 1024 * 1024
+
+    @property
+    def largest_binary(self) -> int:
+        return self.settings.max_binary_mb * 1024 * 1024

@@ -1,0 +1,42 @@
+"""update, with If-Match and update as create: https://hl7.org/fhir/R4/http.html#update"""
+
+import re
+
+from fhir_server.outcomes import BadParameter
+from fhir_server.records.write import incoming_from_bytes
+from fhir_server.rest import binary
+from fhir_server.rest.create import written_answer
+from fhir_server.rest.http import Answer, Exchange
+from fhir_server.rest.service import Service
+
+_ETAG = re.compile(r'(?:W/)?"(\d{1,9})"')
+
+
+async def update(exchange: Exchange, service: Service) -> Answer:
+    resource_type, resource_id = exchange.segments
+    exchange.known_caller().must("u", resource_type)
+    if resource_type == "Binary":
+        incoming = await binary.incoming(exchange, service, resource_id)
+    else:
+        exchange.needs_json()
+        incoming = incoming_from_bytes(
+            await exchange.body(service.largest_body),
+            method="update",
+            resource_type=resource_type,
+            resource_id=resource_id,
+            expected_version=expected_version(exchange.header(b"if-match")),
+        )
+    (result,) = await service.door.write(
+        exchange.known_caller(), [incoming], interaction="update", request_id=exchange.request_id
+    )
+    return await written_answer(exchange, service, result)
+
+
+def expected_version(if_match: str | None) -> int | None:
+    """The version that If-Match names. Raises BadParameter when it names none of ours."""
+    if if_match is None:
+        return None
+    match = _ETAG.fullmatch(if_match.strip())
+    if not match:
+        raise BadParameter('If-Match must be a version such as W/"3"')
+    return int(match[1])

@@ -1,0 +1,88 @@
+"""One frozen Settings, read once at start from the environment (`DMST_FHIR_*`) or a file; nothing else reads it.
+
+Every field below has its line in docs/settings.md; a test fails when one is missing.
+"""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What can be set. Secrets print as stars."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="DMST_FHIR_", env_file=None, frozen=True, extra="forbid", env_ignore_empty=True
+    )
+
+    data: Path = Field(default=Path("var"), description="Folder of everything kept on disk.")
+    host: str = Field(default="127.0.0.1", description="Address that the server listens on.")
+    port: int = Field(default=8080, ge=0, le=65535, description="Port that the server listens on.")
+    base_url: str | None = Field(default=None, description="Address under which clients see the server.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
+
+    postgres: SecretStr | None = Field(default=None, description="PostgreSQL (>= 15) to use; embedded when unset.")
+    redis: SecretStr | None = Field(default=None, description="Redis or Valkey to use; embedded when unset.")
+    blobs: Path | None = Field(default=None, description="Folder of the blob store; under `data` when unset.")
+    connections: int = Field(default=6, ge=2, le=64, description="PostgreSQL connections per process.")
+    statement_timeout_ms: int = Field(default=15_000, ge=100, description="Longest time that one query may take.")
+    audit_sync: bool = Field(
+        default=True,
+        description="Wait for the disk before a read is answered, so that its audit row survives a power cut.",
+    )
+
+    token_minutes: int = Field(default=15, ge=1, le=60, description="Life of an access token.")
+    token_attempts_per_minute: int = Field(default=20, ge=1, description="Failed token requests allowed per client.")
+    max_body_mb: int = Field(default=64, ge=1, description="Largest FHIR body accepted.")
+    max_binary_mb: int = Field(default=512, ge=1, description="Largest raw Binary or scanned file accepted.")
+
+    organization_name: str = Field(
+        default="Service de prévention et de santé au travail (démonstration)",
+        description="Name of the prevention service: custodian of the documents.",
+    )
+    organization_finess: str | None = Field(default=None, description="FINESS number of the service.")
+    organization_siret: str | None = Field(default=None, description="SIRET of the service.")
+    production: bool = Field(default=False, description="True refuses test and demonstration INS (OID .10 and .11).")
+
+    incoming: Path | None = Field(default=None, description="Drop folder of scan lots; under `data` when unset.")
+    watch_seconds: float = Field(default=5.0, gt=0, description="Pause between two looks into the drop folder.")
+    seal: Literal["required", "optional"] = Field(default="required", description="Is an unsealed lot refused?")
+    timestamp: Literal["required", "optional"] = Field(
+        default="optional", description="Is a lot without RFC 3161 token refused?"
+    )
+    seal_trust: Path | None = Field(
+        default=None, description="PEM file of the authorities trusted for seals and tokens."
+    )
+    pdfa: Literal["required", "optional"] = Field(
+        default="optional", description="Is a PDF without PDF/A claim refused?"
+    )
+    minimum_dpi: int = Field(default=200, ge=0, description="Resolution below which a page is refused (E06).")
+    read_codes_on: Literal["first", "every"] = Field(default="every", description="Pages searched for barcodes.")
+    inspectors: int = Field(default=2, ge=1, le=32, description="Processes that open and check scanned files.")
+
+    recipients: Path | None = Field(default=None, description="TOML file of the recipients of documents.")
+    retry_first_seconds: float = Field(default=5.0, gt=0, description="Pause before the first new attempt to deliver.")
+    retry_longest_seconds: float = Field(default=3600.0, gt=0, description="Longest pause between two attempts.")
+    retry_attempts: int = Field(default=12, ge=1, description="Attempts after which a delivery is given up.")
+    stalled_seconds: float = Field(default=30.0, gt=0, description="Silence after which a worker is taken for dead.")
+
+    @cached_property
+    def blob_folder(self) -> Path:
+        return self.blobs or self.data / "blobs"
+
+    @cached_property
+    def incoming_folder(self) -> Path:
+        return self.incoming or self.data / "incoming"
+
+    @cached_property
+    def public_base(self) -> str:
+        """The FHIR base that links and fullUrls carry, without a slash at the end."""
+        return (self.base_url or f"http://{self.host}:{self.port}/fhir").rstrip("/")
+
+
+def secret(value: SecretStr | None) -> str | None:
+    """The plain text of a secret setting, for the one place that connects with it."""
+    return value.get_secret_value() if value is not None else None

@@ -1,0 +1,112 @@
+"""Clients, their access tokens and the keys of this service. Secrets and tokens are kept as hashes only."""
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from fhir_server.store import queries
+from fhir_server.store.database import Database
+
+SQL = queries.load("clients")
+_SCRYPT = {"n": 2**14, "r": 8, "p": 1, "maxmem": 64 * 1024 * 1024}
+
+
+class Client(NamedTuple):
+    client_id: str
+    name: str
+    secret_hash: str
+    scopes: list[str]
+    role: str
+
+
+class ListedClient(NamedTuple):
+    client_id: str
+    name: str
+    scopes: list[str]
+    role: str
+    created: datetime
+    disabled: datetime | None
+
+
+class Holder(NamedTuple):
+    """Who holds a token."""
+
+    client_id: str
+    name: str
+    role: str
+    scopes: list[str]
+    expires: datetime
+
+
+class Clients:
+    """Clients over one database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, name: str, scopes: Sequence[str], role: str) -> tuple[str, str]:
+        """A new client; returns its id and its secret, which is shown this once and never kept."""
+        client_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
+        async with self._database.connection() as connection:
+            await connection.execute(SQL["add"], (client_id, name, hash_secret(secret), list(scopes), role))
+        return client_id, secret
+
+    async def find(self, client_id: str) -> Client | None:
+        async with self._database.connection() as connection:
+            row = await (await connection.execute(SQL["find"], (client_id,))).fetchone()
+            return Client(*row) if row else None
+
+    async def everybody(self) -> list[ListedClient]:
+        async with self._database.connection() as connection:
+            return [ListedClient(*row) for row in await (await connection.execute(SQL["list"])).fetchall()]
+
+    async def disable(self, client_id: str) -> bool:
+        """Shut a client out; False when there is no such client or it was out already."""
+        async with self._database.transaction() as connection:
+            disabled = (await connection.execute(SQL["disable"], (client_id,))).rowcount == 1
+            await connection.execute(SQL["drop_tokens"], (client_id,))
+            return disabled
+
+    async def give_token(self, client_id: str, scopes: Sequence[str], minutes: int) -> tuple[str, int]:
+        """A new access token and its life in seconds."""
+        token = secrets.token_urlsafe(32)
+        life = timedelta(minutes=minutes)
+        async with self._database.transaction() as connection:
+            await connection.execute(SQL["drop_expired"])
+            await connection.execute(
+                SQL["add_token"], (hash_token(token), client_id, list(scopes), datetime.now(UTC) + life)
+            )
+        return token, int(life.total_seconds())
+
+    async def holder(self, token: str) -> Holder | None:
+        async with self._database.connection() as connection:
+            row = await (await connection.execute(SQL["find_token"], (hash_token(token),))).fetchone()
+            return Holder(*row) if row else None
+
+    async def key(self, purpose: str) -> bytes:
+        """A 256-bit key of this service, made at its first use."""
+        async with self._database.connection() as connection:
+            await connection.execute(SQL["make_key"], (purpose, secrets.token_bytes(32)))
+            row = await (await connection.execute(SQL["read_key"], (purpose,))).fetchone()
+            assert row
+            return row[0]
+
+
+def hash_token(token: str) -> bytes:
+    """Tokens are 256 random bits: one round of SHA-256 is enough."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+def hash_secret(secret: str) -> str:
+    """`scrypt$salt$hash`, both hexadecimal."""
+    salt = secrets.token_bytes(16)
+    return f"scrypt${salt.hex()}${hashlib.scrypt(secret.encode(), salt=salt, **_SCRYPT).hex()}"
+
+
+def secret_matches(secret: str, kept: str) -> bool:
+    """In constant time."""
+    _, salt, digest = kept.split("$")
+    computed = hashlib.scrypt(secret.encode(), salt=bytes.fromhex(salt), **_SCRYPT)
+    return secrets.compare_digest(computed, bytes.fromhex(digest))

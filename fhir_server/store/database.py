@@ -1,0 +1,160 @@
+"""PostgreSQL: few long-lived connections, handed out last in first out, and forward-only migrations.
+
+A pool library costs 40 microseconds more per request than this stack of connections (docs/performance.md),
+which is a third of a read: so the store keeps its own, and only here.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncGenerator, Iterable
+from importlib import resources
+from typing import Any
+
+import psycopg
+import structlog
+from procrastinate.schema import SchemaManager
+from psycopg import AsyncConnection, errors, sql
+
+from fhir_server.outcomes import Failure, StorageFull, Unavailable
+
+Connection = AsyncConnection[tuple[Any, ...]]
+
+log = structlog.get_logger(__name__)
+
+MINIMUM_VERSION = 150_000
+SESSION = (
+    "set jit = off",
+    "set plan_cache_mode = force_custom_plan",
+    "set time zone 'UTC'",
+    "set default_transaction_isolation = 'read committed'",
+)
+
+
+def translate(error: psycopg.Error) -> Failure | psycopg.Error:
+    """A foreign exception as one of ours, where it is ordinary life; itself where it is a bug."""
+    if isinstance(error, errors.DeadlockDetected):
+        return error  # an OperationalError for psycopg, but the writer knows what to do about it
+    if isinstance(error, errors.DiskFull):
+        return StorageFull("The database has no room left")
+    if isinstance(error, errors.QueryCanceled):
+        return Unavailable("The query took longer than this server allows; narrow the search")
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | errors.AdminShutdown):
+        return Unavailable("The database is out of reach; try again")
+    return error
+
+
+class Database:
+    """Connections to one PostgreSQL database.
+
+    `connection()` lends one in autocommit; `transaction()` lends one inside a transaction. Both raise
+    Unavailable when PostgreSQL is gone, and reconnect by themselves when it is back.
+    """
+
+    def __init__(self, dsn: str, *, connections: int, statement_timeout_ms: int) -> None:
+        self.dsn = dsn
+        self._idle: list[Connection] = []
+        self._places = asyncio.Semaphore(connections)
+        self._timeout = statement_timeout_ms
+
+    async def open(self) -> None:
+        """Check that the server is there and new enough. Raises Unavailable otherwise."""
+        async with self.connection() as connection:
+            version = connection.info.server_version
+            if version < MINIMUM_VERSION:
+                raise Unavailable(f"PostgreSQL 15 or newer is needed, this one is {version // 10_000}")
+
+    async def close(self) -> None:
+        while self._idle:
+            await self._idle.pop().close()
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> AsyncGenerator[Connection]:
+        async with self._places:
+            connection = await self._take()
+            try:
+                yield connection
+            except psycopg.Error as error:
+                failure = translate(error)
+                if failure is error:
+                    raise
+                raise failure from error
+            finally:
+                await self._give_back(connection)
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[Connection]:
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    async def _take(self) -> Connection:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.closed and not connection.broken:
+                return connection
+        try:
+            connection = await AsyncConnection.connect(
+                self.dsn, autocommit=True, prepare_threshold=1, connect_timeout=5, application_name="dmst-fhir"
+            )
+        except psycopg.Error as error:
+            raise Unavailable("The database is out of reach; try again") from error
+        for statement in (*SESSION, f"set statement_timeout = {self._timeout}"):
+            await connection.execute(statement.encode())
+        return connection
+
+    async def _give_back(self, connection: Connection) -> None:
+        if connection.closed or connection.broken:
+            return
+        if connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+            await connection.close()  # left in the middle of something (a cancelled task): never lend it again
+            return
+        self._idle.append(connection)
+
+
+def migrations() -> Iterable[tuple[int, str, str]]:
+    """(number, name, SQL) of every migration, in order."""
+    folder = resources.files("fhir_server.store.migrations")
+    for file in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if file.name.endswith(".sql"):
+            number, _, name = file.name.removesuffix(".sql").partition("_")
+            yield int(number), name, file.read_text(encoding="utf-8")
+
+
+async def migrate(dsn: str) -> list[str]:
+    """Bring the schema to the newest version, each step in its own transaction; returns the names applied.
+
+    Safe to call from several processes at once. Raises Unavailable when PostgreSQL is out of reach, and
+    RuntimeError when a migration that was applied has been edited since.
+    """
+    applied: list[str] = []
+    try:
+        connection = await AsyncConnection.connect(dsn, autocommit=True)
+    except psycopg.Error as error:
+        raise Unavailable("The database is out of reach; try again") from error
+    async with connection:
+        await connection.execute("select pg_advisory_lock(hashtext('dmst-fhir migrations'))")
+        await connection.execute(
+            "create table if not exists schema_migration ("
+            " number integer primary key, name text not null, sha256 text not null,"
+            " applied timestamptz not null default now())"
+        )
+        rows = await (await connection.execute("select number, sha256 from schema_migration")).fetchall()
+        known: dict[int, str] = dict(rows)
+        for number, name, text in migrations():
+            digest = hashlib.sha256(text.encode()).hexdigest()
+            if number in known:
+                if known[number] != digest:
+                    raise RuntimeError(f"Migration {number:04}_{name}.sql was edited after it was applied")
+                continue
+            async with connection.transaction():
+                await connection.execute(sql.SQL(text))  # pyright: ignore[reportArgumentType] - our own file
+                await connection.execute(
+                    "insert into schema_migration (number, name, sha256) values (%s, %s, %s)", (number, name, digest)
+                )
+            applied.append(f"{number:04}_{name}")
+        jobs = await (await connection.execute("select to_regclass('procrastinate_jobs')")).fetchone()
+        if jobs and jobs[0] is None:
+            async with connection.transaction():
+                await connection.execute(sql.SQL(SchemaManager.get_schema()))
+            applied.append("jobs")
+    return applied

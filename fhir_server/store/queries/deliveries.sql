@@ -1,0 +1,35 @@
+-- name: insert
+-- New deliveries; one that exists already (the same document to the same recipient) is left as it is.
+insert into delivery (delivery_id, recipient, document_reference_id, patient_id, state, created, updated)
+select *, 'pending', %s, %s from unnest(%s::uuid[], %s::text[], %s::text[], %s::text[])
+on conflict (recipient, document_reference_id) do nothing
+returning delivery_id::text, recipient
+
+-- name: read
+-- One delivery.
+select delivery_id::text, recipient, document_reference_id, patient_id, state, attempts, reason, detail, remote_id,
+       created, updated
+from delivery where delivery_id = %s
+
+-- name: lock
+-- One delivery, held until the transaction ends.
+select delivery_id::text, recipient, document_reference_id, patient_id, state, attempts, reason, detail, remote_id,
+       created, updated
+from delivery where delivery_id = %s for update
+
+-- name: move
+-- Where a delivery is now, and why.
+update delivery
+set state = %(state)s, attempts = %(attempts)s, reason = %(reason)s, detail = %(detail)s,
+    remote_id = coalesce(%(remote_id)s, remote_id), updated = %(updated)s
+where delivery_id = %(delivery_id)s
+
+-- name: count
+-- How many deliveries of each recipient are in each state.
+select recipient, state, count(*) from delivery group by 1, 2 order by 1, 2
+
+-- name: of_documents
+-- The deliveries of some documents that have not left yet.
+select delivery_id::text, recipient, document_reference_id, patient_id, state, attempts, reason, detail, remote_id,
+       created, updated
+from delivery where document_reference_id = any(%s::text[]) and state = 'pending' for update

@@ -1,0 +1,86 @@
+"""Reading resources by their identity: current version, one version, history of an instance.
+
+Reads of the same moment travel together (`id = ANY`): half the cost of asking one by one at 16 clients
+(docs/performance.md).
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from fhir_server.store import queries
+from fhir_server.store.batching import Batcher
+from fhir_server.store.database import Database
+
+SQL = queries.load("resources")
+BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
+LARGEST_GROUP = 256
+
+
+class Stored(NamedTuple):
+    """One version of one resource; `doc` is its JSON as bytes, None where this version is a deletion."""
+
+    type: int
+    id: str
+    version: int
+    updated: datetime
+    deleted: bool
+    blob_sha256: bytes | None
+    blob_size: int | None
+    doc: bytes | None
+
+
+Key = tuple[int, str]
+
+
+class Resources:
+    """Reads by identity over one database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._reads: Batcher[Key, Stored | None] = Batcher(self._read_group, largest=LARGEST_GROUP)
+
+    async def read(self, type_number: int, resource_id: str) -> Stored | None:
+        """The current version (which may be a deletion), or None."""
+        return await self._reads.submit((type_number, resource_id))
+
+    async def _read_group(self, keys: list[Key]) -> list[Stored | None]:
+        found = {(row.type, row.id): row for row in await self.read_many(keys)}
+        return [found.get(key) for key in keys]
+
+    async def read_many(self, keys: Sequence[Key]) -> list[Stored]:
+        """The current versions of those that exist, in no particular order."""
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(
+                SQL["read_many"], ([key[0] for key in keys], [key[1] for key in keys]), binary=True
+            )
+            return [Stored(*row) for row in await cursor.fetchall()]
+
+    async def read_version(self, type_number: int, resource_id: str, version: int) -> Stored | None:
+        return next(iter(await self._rows("read_version", type=type_number, id=resource_id, version=version)), None)
+
+    async def history(
+        self, type_number: int, resource_id: str, *, since: datetime | None, before: int, limit: int
+    ) -> list[Stored]:
+        """Versions below `before`, newest first, at most `limit`; empty when the resource never existed."""
+        return await self._rows(
+            "history_of_instance",
+            type=type_number,
+            id=resource_id,
+            since=since or BEGINNING,
+            before=before,
+            limit=limit,
+        )
+
+    async def count_versions(self, type_number: int, resource_id: str, *, since: datetime | None) -> int:
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(
+                SQL["count_versions"], {"type": type_number, "id": resource_id, "since": since or BEGINNING}
+            )
+            row = await cursor.fetchone()
+            return row[0] if row else 0
+
+    async def _rows(self, query: str, **parameters: Any) -> list[Stored]:
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(SQL[query], parameters, binary=True)
+            return [Stored(*row) for row in await cursor.fetchall()]

@@ -1,0 +1,69 @@
+"""What may be lost: failed-attempt counters and live progress, in Redis or Valkey.
+
+Nothing here is true, only useful: when Redis is gone, attempts are counted in this process alone and progress
+is not shown, and everything else goes on (docs/adr/0002).
+"""
+
+import time
+from collections import defaultdict
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+log = structlog.get_logger(__name__)
+
+MINUTE = 60
+PROGRESS_SECONDS = 3600
+
+
+class Transient:
+    """Counters and progress."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._here: dict[str, int] = defaultdict(int)
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    async def answers(self) -> bool:
+        try:
+            return bool(await self._redis.ping())
+        except (RedisError, OSError):
+            return False
+
+    async def count(self, what: str, *, add: int = 0) -> int:
+        """How often `what` happened in this minute, after adding `add`."""
+        key = f"dmst-fhir:count:{what}:{int(time.time()) // MINUTE}"
+        try:
+            if not add:
+                return int(await self._redis.get(key) or 0)
+            async with self._redis.pipeline() as pipeline:
+                pipeline.incrby(key, add)
+                pipeline.expire(key, 2 * MINUTE)
+                return int((await pipeline.execute())[0])
+        except (RedisError, OSError):
+            log.warning("redis is out of reach, counting in this process alone")
+            if len(self._here) > 10_000:
+                self._here.clear()
+            self._here[key] += add
+            return self._here[key]
+
+    async def show_progress(self, lot: str, done: int, of: int) -> None:
+        """Tell whoever looks how far a lot has come."""
+        try:
+            await self._redis.set(f"dmst-fhir:progress:{lot}", f"{done}/{of}", ex=PROGRESS_SECONDS)
+        except (RedisError, OSError):
+            log.debug("progress not shown: redis is out of reach")
+
+    async def progress(self, lot: str) -> tuple[int, int] | None:
+        """(done, of) of a lot under way, None when nobody knows."""
+        try:
+            text = await self._redis.get(f"dmst-fhir:progress:{lot}")
+        except (RedisError, OSError):
+            return None
+        if not text:
+            return None
+        done, _, of = str(text, "ascii").partition("/") if isinstance(text, bytes) else text.partition("/")
+        return int(done), int(of)

@@ -1,0 +1,95 @@
+"""The worker process: dispatches deliveries, watches the drop folder, revives the jobs of dead workers."""
+
+import asyncio
+import contextlib
+from datetime import UTC, datetime
+
+import structlog
+from procrastinate import App, PsycopgConnector
+
+from adapters.scanner.drop_folder import DropFolder
+from fhir_server.app import Parts, make_adapters, make_dispatcher
+from fhir_server.outbox.jobs import DISPATCH, queue_of
+from fhir_server.outcomes import Failure
+
+log = structlog.get_logger(__name__)
+
+DELIVERIES_AT_ONCE = 4
+HEARTBEATS_PER_SILENCE = 3
+
+
+async def work(parts: Parts, stop: asyncio.Event) -> None:
+    """Run until `stop` is set, then finish what is under way."""
+    adapters = make_adapters(parts.recipients, parts.settings.data)
+    dispatcher = make_dispatcher(parts, adapters)
+    connector = PsycopgConnector(conninfo=parts.postgres, min_size=1, max_size=4 + len(parts.recipients))
+    jobs = App(connector=connector)
+
+    @jobs.task(name=DISPATCH)
+    async def dispatch(delivery_id: str) -> None:
+        await dispatcher.dispatch(delivery_id)
+
+    drop_folder = DropFolder(parts.settings.incoming_folder, parts.lots.receive_and_answer)
+    drop_folder.prepare()
+    async with jobs.open_async():
+        running = [
+            asyncio.create_task(_dispatch_queue(jobs, queue_of(recipient.name), parts.settings.stalled_seconds))
+            for recipient in parts.recipients
+        ]
+        running.append(asyncio.create_task(_revive(jobs, parts.settings.stalled_seconds)))
+        running.append(asyncio.create_task(_watch(drop_folder, parts.settings.watch_seconds)))
+        await stop.wait()
+        for task in running:
+            task.cancel()
+        for task in running:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+    for adapter in adapters.values():
+        await adapter.close()
+
+
+async def _dispatch_queue(jobs: App, queue: str, stalled_seconds: float) -> None:
+    """One queue per recipient, so that one who is slow holds up nobody else."""
+    while True:
+        try:
+            await jobs.run_worker_async(
+                queues=[queue],
+                name=queue,
+                concurrency=DELIVERIES_AT_ONCE,
+                install_signal_handlers=False,
+                shutdown_graceful_timeout=10,
+                fetch_job_polling_interval=1.0,
+                update_heartbeat_interval=stalled_seconds / HEARTBEATS_PER_SILENCE,
+                stalled_worker_timeout=stalled_seconds,
+                delete_jobs="successful",
+            )
+            return
+        except Exception:
+            log.exception("the queue stopped, starting it again", queue=queue)
+            await asyncio.sleep(1)
+
+
+async def _revive(jobs: App, stalled_seconds: float) -> None:
+    """Give the jobs of dead workers to the living, and those that failed on a bug or a lost database another try."""
+    while True:
+        try:
+            for job in await jobs.job_manager.get_stalled_jobs(seconds_since_heartbeat=stalled_seconds):
+                log.warning("job of a dead worker revived", job=job.id)
+                await jobs.job_manager.retry_job(job)
+            for job in await jobs.job_manager.list_jobs_async(status="failed", task=DISPATCH):
+                if job.id is not None:
+                    await jobs.job_manager.retry_job_by_id_async(job.id, retry_at=datetime.now(UTC))
+        except Exception:
+            log.exception("stalled jobs could not be looked for")
+        await asyncio.sleep(stalled_seconds / 2)
+
+
+async def _watch(drop_folder: DropFolder, pause: float) -> None:
+    while True:
+        try:
+            await drop_folder.look()
+        except Failure as failure:
+            log.warning("the drop folder waits", reason=failure.diagnostics)
+        except Exception:
+            log.exception("the drop folder could not be worked on")
+        await asyncio.sleep(pause)

@@ -1,0 +1,251 @@
+"""An access to a record, or its refusal -> AuditEvent.
+
+IHE BALP 1.1 (Basic Audit Log Patterns), R4: Read, Query, Create, Update, Delete with or without patient, and
+PrivacyDisclosure.Source. A profile is claimed where all it asks for is there: BALP profiles are for successes
+only.
+"""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from types import MappingProxyType
+from typing import Final, Literal
+
+from mappings.elements import Element, coding, concept, identifier, instant, present, reference
+from terminology import systems
+
+Interaction = Literal[
+    "read",
+    "vread",
+    "history-instance",
+    "history-type",
+    "history-system",
+    "search-type",
+    "search-system",
+    "create",
+    "update",
+    "patch",
+    "delete",
+    "transaction",
+    "batch",
+    "operation",
+    "capabilities",
+    "disclose",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """One access: who, in which role, for which purpose, to what, and with which outcome.
+
+    `outcome` is 0 success, 4 refused or minor failure, 8 serious failure. `purpose` is a v3-ActReason code or
+    one of ours. `query` is the search as it may be kept: values that identify a person replaced by the
+    caller. `client_address` is an IP address. `recipient` is where a disclosed document went: a URI or a mail
+    address.
+    """
+
+    id: str
+    at: datetime
+    interaction: Interaction
+    outcome: Literal["0", "4", "8"]
+    client_id: str
+    client_name: str
+    role: str | None
+    purpose: str | None
+    resource_type: str | None
+    resource_id: str | None
+    version: str | None
+    patient_id: str | None
+    query: str | None
+    request_id: str
+    recipient: str | None = None
+    user_id: str | None = None
+    user_name: str | None = None
+    client_address: str | None = None
+
+
+# interaction -> (action of the event, name of the BALP profile)
+_INTERACTIONS: Final[Mapping[str, tuple[str, str | None]]] = MappingProxyType(
+    {
+        "read": ("R", "Read"),
+        "vread": ("R", "Read"),
+        "history-instance": ("R", None),
+        "history-type": ("R", None),
+        "history-system": ("R", None),
+        "search-type": ("E", "Query"),
+        "search-system": ("E", "Query"),
+        "create": ("C", "Create"),
+        "update": ("U", "Update"),
+        "patch": ("U", "Update"),
+        "delete": ("D", "Delete"),
+        "transaction": ("E", None),
+        "batch": ("E", None),
+        "operation": ("E", None),
+        "capabilities": ("R", None),
+        "disclose": ("R", "PrivacyDisclosure.Source"),
+    }
+)
+
+_APPLICATION: Final = coding(systems.DICOM, "110150", "Application")
+_DESTINATION: Final = coding(systems.DICOM, "110152", "Destination Role ID")
+_SOURCE: Final = coding(systems.DICOM, "110153", "Source Role ID")
+_CUSTODIAN: Final = coding(systems.PROVENANCE_PARTICIPANT, "custodian", "Custodian")
+_RECEIVING_USER: Final = coding(systems.PARTICIPATION_TYPE, "IRCP", "information recipient")
+_AUTHORING_USER: Final = coding(systems.PARTICIPATION_TYPE, "AUT", "author (originator)")
+
+# action -> types of client, server and user: BALP follows the data on a read, the request otherwise
+_AGENTS: Final[Mapping[str, tuple[Element, Element, Element]]] = MappingProxyType(
+    {
+        "R": (_DESTINATION, _SOURCE, _RECEIVING_USER),
+        "E": (_SOURCE, _DESTINATION, _RECEIVING_USER),
+        "C": (_SOURCE, _DESTINATION, _AUTHORING_USER),
+        "U": (_SOURCE, _DESTINATION, _AUTHORING_USER),
+        "D": (_APPLICATION, _CUSTODIAN, _AUTHORING_USER),
+    }
+)
+
+_ACT_REASONS: Final = frozenset(
+    {
+        "TREAT",
+        "ETREAT",
+        "BTG",
+        "HPAYMT",
+        "HOPERAT",
+        "HSYSADMIN",
+        "HRESCH",
+        "PATRQT",
+        "PATADMIN",
+        "PUBHLTH",
+        "HLEGAL",
+    }
+)
+
+_NETWORK_NAME, _NETWORK_ADDRESS, _NETWORK_MAIL, _NETWORK_URI = "1", "2", "4", "5"
+
+
+def _profile(access: Access) -> str | None:
+    """The BALP profile that this event meets, None where it meets none."""
+    name = _INTERACTIONS[access.interaction][1]
+    if name is None or access.outcome != "0":
+        return None
+    if access.interaction == "disclose":
+        return systems.BALP_PROFILE + name if access.patient_id and access.recipient else None
+    if access.client_address is None or (access.query if name == "Query" else access.resource_type) is None:
+        return None
+    return systems.BALP_PROFILE + ("Patient" if access.patient_id else "") + name
+
+
+def _purpose(access: Access) -> list[Element]:
+    if not access.purpose:
+        return []
+    system = systems.ACT_REASON if access.purpose in _ACT_REASONS else systems.ACCESS_PURPOSE
+    return [concept(system, access.purpose)]
+
+
+def _server(server_name: str) -> Element:
+    return reference(type_="Device", identified=identifier(systems.CLIENT, server_name), display=server_name)
+
+
+def _agent(
+    type_: Element, who: Element, network: Element | None, *, requestor: bool = False, **more: object
+) -> Element:
+    return present(type={"coding": [type_]}, who=who, requestor=requestor, network=network, **more)
+
+
+def _client(access: Access, type_: Element) -> Element:
+    """The program that asked; it is the requestor where no person stands behind it."""
+    who = reference(type_="Device", identified=identifier(systems.CLIENT, access.client_id), display=access.client_name)
+    address = access.client_address
+    network = {"address": address, "type": _NETWORK_ADDRESS} if address else None
+    alone = access.user_id is None
+    role = [concept(systems.CALLER_ROLE, access.role)] if access.role and alone else None
+    return _agent(type_, who, network, requestor=alone, role=role, purposeOfUse=_purpose(access) if alone else None)
+
+
+def _user(access: Access, type_: Element) -> list[Element]:
+    if access.user_id is None:
+        return []
+    who = reference(type_="Practitioner", identified=identifier(systems.USER, access.user_id), display=access.user_name)
+    role = [concept(systems.CALLER_ROLE, access.role)] if access.role else None
+    return [_agent(type_, who, None, requestor=True, role=role, name=access.user_name, purposeOfUse=_purpose(access))]
+
+
+def _agents(access: Access, server_name: str) -> list[Element]:
+    here = {"address": server_name, "type": _NETWORK_NAME}
+    if access.interaction == "disclose":
+        recipient = access.recipient or "unknown"
+        there = {"address": recipient, "type": _NETWORK_MAIL if "@" in recipient else _NETWORK_URI}
+        return [
+            _agent(_SOURCE, _server(server_name), here),
+            _agent(_DESTINATION, reference(display=recipient), there),
+            *([_client(access, _APPLICATION)] if access.user_id is None else _user(access, _AUTHORING_USER)),
+        ]
+    client, server, user = _AGENTS[_INTERACTIONS[access.interaction][0]]
+    return [_client(access, client), _agent(server, _server(server_name), here), *_user(access, user)]
+
+
+def _what(access: Access) -> Element:
+    """The record touched, with its version where known; only its type where it has no id yet."""
+    if access.resource_id is None:
+        return reference(type_=access.resource_type, display=access.resource_type)
+    version = f"/_history/{access.version}" if access.version else ""
+    return reference(f"{access.resource_type}/{access.resource_id}{version}")
+
+
+def _entities(access: Access) -> list[Element]:
+    thing = coding(systems.AUDIT_ENTITY_TYPE, "2", "System Object")
+    found: list[Element] = []
+    if access.patient_id:
+        found.append(
+            {
+                "what": reference(f"Patient/{access.patient_id}"),
+                "type": coding(systems.AUDIT_ENTITY_TYPE, "1", "Person"),
+                "role": coding(systems.AUDIT_OBJECT_ROLE, "1", "Patient"),
+            }
+        )
+    if access.query is not None:
+        query = base64.b64encode(access.query.encode()).decode("ascii")
+        found.append(
+            {
+                "type": thing,
+                "role": coding(systems.AUDIT_OBJECT_ROLE, "24", "Query"),
+                "query": query or "IA==",
+            }
+        )
+    elif access.resource_type:
+        disclosed = access.interaction == "disclose"
+        role = ("3", "Report") if disclosed else ("4", "Domain Resource")
+        found.append({"what": _what(access), "type": thing, "role": coding(systems.AUDIT_OBJECT_ROLE, *role)})
+    request = reference(identified=identifier(systems.REQUEST, access.request_id))
+    found.append({"what": request, "type": coding(systems.BALP_ENTITY_TYPE, "XrequestId")})
+    return found
+
+
+def to_audit_event(access: Access, server_name: str) -> Element:
+    """The AuditEvent of one access to the server that is known under `server_name` (its host name)."""
+    disclosed = access.interaction == "disclose"
+    profile = _profile(access)
+    rest = coding(systems.AUDIT_EVENT_TYPE, "rest", "RESTful Operation")
+    return present(
+        resourceType="AuditEvent",
+        id=access.id,
+        meta={"profile": [profile]} if profile else None,
+        type=coding(systems.DICOM, "110106", "Export") if disclosed else rest,
+        subtype=[
+            coding(systems.ISO_21089, "disclose")
+            if disclosed
+            else coding(systems.RESTFUL_INTERACTION, access.interaction)
+        ],
+        action=_INTERACTIONS[access.interaction][0],
+        recorded=instant(access.at),
+        outcome=access.outcome,
+        purposeOfEvent=_purpose(access),
+        agent=_agents(access, server_name),
+        source={
+            "site": server_name,
+            "observer": _server(server_name),
+            "type": [coding(systems.AUDIT_SOURCE_TYPE, "4", "Application Server")],
+        },
+        entity=_entities(access),
+    )

@@ -1,0 +1,62 @@
+"""A FHIR Consent as facts to decide on: which of the worker's rights it exercises, and how.
+
+https://hl7.org/fhir/R4/consent.html - the right is the code of `Consent.category` in our system (C1 to C5:
+R4624-45-6, -7, CSP L1111-17 IV, L4624-1); the root provision says permit or deny, and for how long.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal
+
+from terminology.systems import OWN
+
+WORKER_RIGHT: Final = f"{OWN}/CodeSystem/worker-right"
+
+Right = Literal["C1", "C2", "C3", "C4", "C5"]
+_RIGHTS: Final[Mapping[str, Right]] = {"C1": "C1", "C2": "C2", "C3": "C3", "C4": "C4", "C5": "C5"}
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentFact:
+    """One right, exercised: `permit` or not, from `start` (included) to `end` (excluded), None for open."""
+
+    right: Right
+    permit: bool
+    start: datetime | None
+    end: datetime | None
+
+
+def consent_facts(consent: Mapping[str, Any]) -> Iterator[ConsentFact]:
+    """The facts of an active Consent; none where it is not active or says neither permit nor deny.
+
+    A permission without a date is not one: consent to the DMP has to be express and dated.
+    """
+    provision = consent.get("provision", {})
+    verdict = provision.get("type")
+    if consent.get("status") != "active" or verdict not in ("permit", "deny"):
+        return
+    if verdict == "permit" and "dateTime" not in consent:
+        return
+    period = provision.get("period", {})
+    start, end = _moment(period.get("start") or consent.get("dateTime")), _moment(period.get("end"), end=True)
+    for category in consent.get("category", []):
+        for coding in category.get("coding", []):
+            if coding.get("system") == WORKER_RIGHT and coding.get("code") in _RIGHTS:
+                yield ConsentFact(_RIGHTS[coding["code"]], verdict == "permit", start, end)
+
+
+def _moment(text: str | None, *, end: bool = False) -> datetime | None:
+    """A FHIR dateTime; a partial one is its first instant, or as an end the first instant after it."""
+    if text is None:
+        return None
+    if "T" in text:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    year, month, day = ([int(part) for part in text.split("-")] + [0, 0])[:3]
+    first = datetime(year, month or 1, day or 1, tzinfo=UTC)
+    if not end:
+        return first
+    if day:
+        return first + timedelta(days=1)
+    return datetime(year + (month == 12 or not month), month % 12 + 1 if month else 1, 1, tzinfo=UTC)
