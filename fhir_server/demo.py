@@ -92,7 +92,7 @@ def _prepare(settings: Settings) -> Settings:
     return Settings(
         data=data,
         host=settings.host,
-        port=settings.port if _is_free(settings.host, settings.port) else _free_port(settings.host),
+        port=settings.port if settings.port and _is_free(settings.host, settings.port) else _free_port(settings.host),
         recipients=recipients,
         seal_trust=trust,
         log_level="warning",

@@ -130,18 +130,16 @@ class DocumentIntake:
         """What becomes of one examined folder: rejected, set aside for review, or attached to its worker."""
         name = lot.manifest.lot
         row = FolderRow(folder.barcode, position, "rejected", [], None, _list_id(name, folder.barcode), None)
-        if examination.problems:
-            return await self._reject(lot, folder, row, examination.problems)
-        problems = await self._misfits(lot, folder)
+        problems = examination.problems or self._too_large(folder) or await self._misfits(lot, folder)
         if problems:
             return await self._reject(lot, folder, row, problems)
         earlier = await self._earlier(lot, folder)
-        kept = await self._keep_all(lot, folder, earlier)
         evidence = evidence_of(folder, examination, lines)
         match = await self._resolver.resolve(evidence)
         remarks = [*examination.remarks, *_unknown_kinds(folder)]
         row = row._replace(problems=_as_json(remarks), evidence=evidence_as_json(evidence, match))
         try:
+            kept = await self._keep_all(lot, folder, earlier)
             if isinstance(match, Certain):
                 attach = row._replace(state="accepted", patient_id=match.patient_id)
                 return await self._attach(lot, folder, attach, kept, match.reasons, attached_by=None)
@@ -185,6 +183,14 @@ class DocumentIntake:
         await self._lots.settle(lot.manifest.lot, rejected, _rows(folder, "rejected", {}), datetime.now(UTC))
         return rejected
 
+    def _too_large(self, folder: ListedFolder) -> list[Problem]:
+        largest = self._settings.max_binary_mb
+        return [
+            Problem("E05", document.file.path, f"the file is larger than the {largest} MB that are accepted")
+            for document in folder.documents
+            if document.file.size > largest * 1024 * 1024
+        ]
+
     async def _misfits(self, lot: LotFacts, folder: ListedFolder) -> list[Problem]:
         """E09, E16: what is in already, before anything is kept. Asked again inside the transaction that writes."""
         async with self._database.connection() as connection:
@@ -207,7 +213,7 @@ class DocumentIntake:
             if before and before.sha256.hex() == document.file.sha256:
                 continue
             blob = await self._keep(lot, document)
-            rendition = None if document.media_type == PDF else await self._rendition(blob)
+            rendition = None if document.media_type == PDF else await self._rendition(document, blob)
             kept.append(_Kept(document, blob, before.document_reference_id if before else None, rendition))
         return kept
 
@@ -219,7 +225,7 @@ class DocumentIntake:
             raise _Rejected([Problem("E02", document.file.path, "the file changed while it was received")])
         return blob
 
-    async def _rendition(self, blob: Blob) -> Blob:
+    async def _rendition(self, document: ListedDocument, blob: Blob) -> Blob:
         blobs = self._archive.blobs
 
         def make() -> Blob:
@@ -228,7 +234,10 @@ class DocumentIntake:
                 to_pdfa(blobs.path(blob.sha256), target)
                 return blobs.put_file(target, largest=self._settings.max_binary_mb * 1024 * 1024)
 
-        return await asyncio.to_thread(make)
+        try:
+            return await asyncio.to_thread(make)
+        except BusinessRule as refused:
+            raise _Rejected([Problem("E05", document.file.path, refused.diagnostics)]) from refused
 
     async def _set_aside(self, lot: LotFacts, folder: ListedFolder, row: FolderRow, kept: Sequence[_Kept]) -> FolderRow:
         """Kept, and invisible: no record exists that a query could find."""

@@ -26,6 +26,7 @@ from fhir_server.scans import acknowledgement
 from fhir_server.scans.acknowledgement import Acknowledgement, FolderResult
 from fhir_server.scans.examination import Examination, Terms, examine
 from fhir_server.scans.index_file import IndexLine, read
+from fhir_server.scans.inspection import prepare_process
 from fhir_server.scans.manifest import ListedFolder, LotRefused, Manifest, parse
 from fhir_server.scans.seal import Seal, verify
 from fhir_server.scans.unpack import DeliveredLot, Problem, check_lot_files, open_lot, unpack
@@ -254,7 +255,9 @@ class LotIntake:
             if self._pool is None:
                 context = multiprocessing.get_context("forkserver")
                 context.set_forkserver_preload(["fhir_server.scans.examination"])
-                self._pool = ProcessPoolExecutor(self._settings.inspectors, mp_context=context)
+                self._pool = ProcessPoolExecutor(
+                    self._settings.inspectors, mp_context=context, initializer=prepare_process
+                )
             pool = self._pool
             try:
                 return await loop.run_in_executor(pool, examine, root, folder, terms)

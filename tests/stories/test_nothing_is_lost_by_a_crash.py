@@ -1,0 +1,212 @@
+"""Killed anywhere, nothing is half there: real processes, kill -9, and the same counts as without.
+
+dmst.md scenario A14; the last part of the road: a recipient holds each document once.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from redis.asyncio import Redis
+
+from fhir_server import embedded
+from fhir_server.app import Parts
+from fhir_server.outcomes import Unavailable
+from fhir_server.settings import Settings
+from fhir_server.store.transient import Transient
+from tests.stories.support import CERTAIN, DESCRIPTION, SAMPLES, Provider, asking, count, dispatch_all, running_service
+
+PATIENCE = 60.0
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The settings as the environment of a process of its own."""
+    given = {
+        name: value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        for name, value in settings.model_dump(exclude_defaults=True).items()
+    }
+    return os.environ | {f"DMST_FHIR_{name.upper()}": value for name, value in given.items()}
+
+
+@contextmanager
+def process(settings: Settings, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`dmst-fhir ...` as a process; it is killed at the end if it still runs."""
+    log = settings.data / f"{words[0]}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        running = subprocess.Popen(
+            [sys.executable, "-m", "fhir_server", *words], env=environment(settings), stdout=output, stderr=output
+        )
+    try:
+        yield running
+    finally:
+        running.kill()
+        running.wait()
+
+
+async def until(true: Callable[[], Any], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        answer = true()
+        if asyncio.iscoroutine(answer):
+            answer = await answer
+        if answer:
+            return
+        await asyncio.sleep(0.02)
+    pytest.fail(f"waited in vain: {what}")
+
+
+def kill(running: subprocess.Popen[bytes]) -> None:
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+
+
+async def test_an_intake_that_is_killed_goes_on_where_it_stopped(world: Settings, provider: Provider):
+    """A14: no folder is visible in part, and the end is the same as without the kill."""
+    lot = provider.lot()
+    async with running_service(world) as service:
+        with process(world, "ingest", str(lot)) as ingest:
+            await until(lambda: count(service, "scan_folder"), "the first folder is settled")
+            kill(ingest)
+        settled = await count(service, "scan_folder")
+        assert settled < len(DESCRIPTION["folder"]), "the kill came in the middle"
+        await no_folder_is_half_there(service)
+        answer = await service.lots.receive(lot)
+        assert len(answer.folders) == len(DESCRIPTION["folder"])
+        assert {f.barcode for f in answer.folders if f.state == "accepted"} == set(CERTAIN)
+        await no_folder_is_half_there(service)
+        assert await count(service, "resource_history") == 0, "nothing was written twice"
+
+
+async def no_folder_is_half_there(service: Parts) -> None:
+    """Every settled document has its records, every record belongs to a settled document."""
+    accepted = await count(service, "scan_document where state = 'accepted'")
+    async with asking(service) as client:
+        found = (await client.get("/fhir/DocumentReference?_count=200")).json().get("entry", [])
+        originals = [e for e in found if not e["resource"].get("relatesTo")]
+        assert len(originals) == accepted
+        for entry in found:
+            answer = await client.get(f"/fhir/{entry['resource']['content'][0]['attachment']['url']}")
+            assert answer.status_code == 200
+            assert len(answer.content) == entry["resource"]["content"][0]["attachment"]["size"]
+
+
+async def test_a_dispatch_that_is_killed_delivers_each_document_once(world: Settings, provider: Provider):
+    """The worker dies while the recipient has the document and we do not know it yet: it is sent again, held once."""
+    assert world.recipients
+    world.recipients.write_text(
+        '[[recipient]]\nname = "lent"\nkind = "logiciel-metier"\nadapter = "loopback"\noptions = { slow = 0.5 }\n',
+        encoding="utf-8",
+    )
+    held = world.data / "loopback" / "lent"
+    async with running_service(world) as service:
+        await service.lots.receive(provider.lot("100000101", "100000102"))
+        with process(world, "work") as worker:
+            await until(lambda: held.exists() and any(held.glob("*.bin")), "the recipient holds a document")
+            kill(worker)
+        sending = await count(service, "delivery where state = 'sending'")
+        assert sending, "the kill came in the middle"
+        with process(world, "work"):
+            await until(
+                lambda: all_done(service), "every delivery is handed over by the worker that came after the dead one"
+            )
+        assert await count(service, "delivery where state = 'handed_over'") == 8
+        assert len(list(held.glob("*.bin"))) == 8
+        assert len(list(held.glob("*.json"))) == 8
+        masters = [json.loads(p.read_text())["masterIdentifier"]["value"] for p in held.glob("*.json")]
+        assert len(set(masters)) == 8
+
+
+async def all_done(service: Parts) -> bool:
+    return await count(service, "delivery where state in ('pending', 'sending')") == 0
+
+
+async def test_the_worker_takes_lots_out_of_the_drop_folder(world: Settings, provider: Provider):
+    """Sentinel, intake, acknowledgement, delivery: the whole road without a hand."""
+    incoming = world.incoming_folder
+    async with running_service(world) as service:
+        with process(world, "work"):
+            await until((incoming / "done").exists, "the worker made its folders")
+            provider.folder = incoming
+            lot = provider.lot("100000101")
+            answer = incoming / "acknowledgements" / f"{lot.name}.ack.json"
+            await until(answer.exists, "the acknowledgement")
+            assert json.loads(answer.read_text())["state"] == "accepted"
+            await until(lambda: not (incoming / f"{lot.name}.ok").exists(), "the sentinel is taken away")
+            await until(lambda: all_done(service), "the deliveries settle")
+        assert (incoming / "done" / lot.name).exists()
+        assert await count(service, "delivery where state = 'handed_over'") == 4
+        assert await count(service, "delivery where state = 'withheld' and reason = 'dmp-consent-missing'") == 4
+
+
+async def test_postgresql_gone_in_the_middle_loses_nothing(
+    tmp_path_factory: pytest.TempPathFactory, trust: Path, redis_url: str, provider: Provider
+):
+    """The intake says that the database is out of reach; when it is back, the lot goes on where it was."""
+    data = tmp_path_factory.mktemp("own")
+    data.chmod(0o755)
+    lot = provider.lot()
+    with embedded.running(data) as servers:
+        settings = Settings(
+            data=data, postgres=SecretStr(servers.postgres), redis=SecretStr(redis_url), seal_trust=trust
+        )
+        async with running_service(settings) as service:
+            stopped = asyncio.Event()
+
+            def stop_in_the_middle(done: int, _of: int) -> None:
+                if done == 2 and not stopped.is_set():
+                    stopped.set()
+                    embedded._stop_postgres(data / "postgres")
+
+            with pytest.raises(Unavailable):
+                await service.lots.receive(lot, stop_in_the_middle)
+            assert stopped.is_set()
+            embedded._start_postgres(data / "postgres")
+            answer = await service.lots.receive(lot)
+            assert {f.barcode for f in answer.folders if f.state == "accepted"} == set(CERTAIN)
+            await no_folder_is_half_there(service)
+
+
+async def test_redis_gone_costs_counters_and_progress_only(world: Settings, provider: Provider):
+    """Redis holds only what may be lost: lots are received, and attempts are counted in this process alone."""
+    nowhere = world.model_copy(update={"redis": SecretStr("redis://127.0.0.1:1/0")})
+    async with running_service(nowhere) as service:
+        assert (await service.lots.receive(provider.lot("100000101"))).state == "accepted"
+        await dispatch_all(service)
+    transient = Transient(Redis.from_url("redis://127.0.0.1:1/0"))
+    assert [await transient.count("x", add=1) for _ in range(3)] == [1, 2, 3]
+    assert await transient.progress("LOT") is None
+    assert not await transient.answers()
+    await transient.close()
+
+
+async def test_a_lot_is_complete_only_with_its_sentinel(world: Settings, provider: Provider):
+    """What is still being copied into the drop folder is left alone."""
+    from adapters.scanner.drop_folder import DropFolder
+
+    async with running_service(world) as service:
+        folder = DropFolder(world.incoming_folder, service.lots.receive_and_answer)
+        folder.prepare()
+        provider.folder = world.incoming_folder
+        lot = provider.lot("100000101")
+        (world.incoming_folder / f"{lot.name}.ok").rename(provider.folder / "later")
+        assert await folder.look() == 0
+        (provider.folder / "later").rename(world.incoming_folder / f"{lot.name}.ok")
+        assert await folder.look() == 1
+        assert await folder.look() == 0
+
+
+def test_the_samples_are_small_and_there():
+    """The demonstration runs on what is in the repository."""
+    size = sum(path.stat().st_size for path in SAMPLES.iterdir())
+    assert size < 4 * 1024 * 1024
