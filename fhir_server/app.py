@@ -11,6 +11,7 @@ import structlog
 from fastapi import FastAPI
 from procrastinate import PsycopgConnector
 from redis.asyncio import Redis
+from starlette.routing import Route
 
 from adapters import ADAPTERS
 from fhir_server import embedded
@@ -152,6 +153,7 @@ def create(settings: Settings | None = None) -> FastAPI:
             yield
 
     app = FastAPI(title="dmst-fhir", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app.router.routes.append(Route("/fhir", edge))  # the base itself: a mount would redirect transactions
     app.mount("/fhir", edge)
     return app
 

@@ -20,7 +20,6 @@ from fhir_server.identity.matching import Certain, Doubtful, Evidence, Match
 from fhir_server.identity.resolve import Resolver
 from fhir_server.identity.traits import TraitsIns
 from fhir_server.intake.register import centre_id_of, service_id_of
-from fhir_server.outbox.deliveries import after
 from fhir_server.outbox.jobs import Jobs
 from fhir_server.outbox.recipients import Recipient
 from fhir_server.outcomes import BusinessRule, Conflict, NotFound
@@ -38,7 +37,7 @@ from fhir_server.settings import Settings
 from fhir_server.store.blobs import Blob
 from fhir_server.store.commit import Written
 from fhir_server.store.database import Connection, Database
-from fhir_server.store.outbox_rows import DeliveryRow, insert_deliveries, move_delivery, pending_of
+from fhir_server.store.outbox_rows import DeliveryRow, insert_deliveries
 from fhir_server.store.scan_lots import (
     DocumentRow,
     Earlier,
@@ -47,6 +46,7 @@ from fhir_server.store.scan_lots import (
     same_content,
     same_identity,
     settle_folder,
+    withdraw_from_review,
 )
 from mappings.nomenclature import kind_of, kinds
 from mappings.organization import centre
@@ -245,6 +245,8 @@ class DocumentIntake:
         async with self._database.transaction() as connection:
             if problems := await _duplicates(connection, lot.manifest.lot, folder):
                 raise _Rejected(problems)
+            if folder.replaces_lot:
+                await withdraw_from_review(connection, folder.replaces_lot, folder.barcode, datetime.now(UTC))
             rows = [r for r in _rows(folder, "to-review", {}) if r.document_id in names]
             await settle_folder(connection, lot.manifest.lot, row, rows, datetime.now(UTC))
         return row
@@ -268,14 +270,14 @@ class DocumentIntake:
         custodian = service_id_of(self._settings)
         incoming += [incoming_from_dict(task_of(delivery, custodian_id=custodian)) for delivery in deliveries]
         references = {d.document_id: d.document_reference_id for d in documents if not d.transforms}
-        replaced = [d.replaces for d in documents if d.replaces]
 
         async def alongside(connection: Connection, _written: Sequence[Written]) -> None:
             if problems := await _duplicates(connection, lot.manifest.lot, folder):
                 raise _AsFailure(problems)
+            if folder.replaces_lot:
+                await withdraw_from_review(connection, folder.replaces_lot, folder.barcode, now)
             rows = [r for r in _rows(folder, "accepted", references) if r.document_id in references]
             await settle_folder(connection, lot.manifest.lot, row, rows, now)
-            await _cancel(connection, replaced, now)
             if deliveries:
                 new = await insert_deliveries(
                     connection,
@@ -583,23 +585,6 @@ async def _duplicates(connection: Connection, lot: str, folder: ListedFolder) ->
             path = names[earlier.document_id].file.path
             problems.append(Problem("E16", path, f"this document came in lot {earlier.lot}; say replaces_lot"))
     return problems
-
-
-async def _cancel(connection: Connection, document_reference_ids: Sequence[str], now: datetime) -> None:
-    """A document that was replaced does not leave any more."""
-    if not document_reference_ids:
-        return
-    for row in await pending_of(connection, document_reference_ids):
-        await move_delivery(
-            connection,
-            row.delivery_id,
-            state=after(row.state, "cancelled"),
-            attempts=row.attempts,
-            reason="replaced",
-            detail="The document was replaced by a later delivery",
-            remote_id=None,
-            updated=now,
-        )
 
 
 def _unknown_kinds(folder: ListedFolder) -> list[Problem]:

@@ -8,8 +8,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 
+import orjson
+
 from fhir_server.caller import Caller
 from fhir_server.outcomes import Gone, NotFound
+from fhir_server.r4.references import is_local
 from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.r4.search_query import IdIs, ReferenceIs, SearchQuery
 from fhir_server.records import audit
@@ -90,7 +93,13 @@ class Archive:
             patient_id=_patient_asked(query),
             query=text,
         )
-        page, _ = await asyncio.gather(self.searches.page(query, after), self.accesses.append(row))
+        if row.patient_id:
+            page, _ = await asyncio.gather(self.searches.page(query, after), self.accesses.append(row))
+            return page
+        page = await self.searches.page(query, after)
+        shown = {audit.patient_in_bytes(query.resource_type, hit.id, hit.doc) for hit in page.hits}
+        rows = [row._replace(patient_id=patient) for patient in sorted(shown - {None}, key=str)] or [row]
+        await asyncio.gather(*(self.accesses.append(one) for one in rows))
         return page
 
     def content(self, stored: Stored, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
@@ -103,6 +112,8 @@ class Archive:
         self, caller: Caller, interaction: str, request_id: str, resource_type: str, stored: Stored
     ) -> None:
         patient = audit.patient_in_bytes(resource_type, stored.id, stored.doc or b"")
+        if resource_type == "Binary":
+            patient = await self._owner_of_binary(caller, stored)
         await self.accesses.append(
             audit.access(
                 caller,
@@ -114,6 +125,19 @@ class Archive:
                 patient_id=patient,
             )
         )
+
+    async def _owner_of_binary(self, caller: Caller, stored: Stored) -> str | None:
+        """Whose bytes these are: the worker of what protects them. Raises Forbidden where that may not be read.
+
+        https://hl7.org/fhir/R4/binary.html#security - who may not read the DocumentReference may not read its bytes.
+        """
+        context = orjson.loads(stored.doc or b"{}").get("securityContext", {}).get("reference")
+        target = is_local(context) if context else None
+        if target is None:
+            return None
+        caller.must("r", target[0])
+        protector = await self.resources.read(TYPE_NUMBER[target[0]], target[1])
+        return audit.patient_in_bytes(*target, protector.doc) if protector and protector.doc else None
 
 
 def _present(found: Stored | None, resource_type: str, resource_id: str) -> Stored:

@@ -102,7 +102,7 @@ async def _send(send: Any, answer: Answer, exchange: Exchange) -> None:
     headers: list[Header] = [(b"content-type", answer.media_type), *answer.headers]
     if answer.status in (204, 304):
         headers = list(answer.headers)
-    body = answer.body
+    body = answer.body if isinstance(answer.body, bytes) else await _begun(answer.body)
     if isinstance(body, bytes) and not any(name == b"content-length" for name, _ in headers):
         headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
@@ -116,6 +116,18 @@ async def _send(send: Any, answer: Answer, exchange: Exchange) -> None:
         async for chunk in body:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
+
+
+async def _begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same chunks, of which the first is there: what cannot be read fails while a status can still say so."""
+    first = await anext(chunks, b"")
+
+    async def all_of_them() -> AsyncIterator[bytes]:
+        yield first
+        async for chunk in chunks:
+            yield chunk
+
+    return all_of_them()
 
 
 async def _close(chunks: AsyncIterator[bytes]) -> None:

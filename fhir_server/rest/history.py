@@ -1,6 +1,7 @@
 """history of an instance: https://hl7.org/fhir/R4/http.html#history - newest first, keyset paged by version."""
 
 from datetime import UTC, datetime
+from urllib.parse import urlencode
 
 import orjson
 
@@ -22,7 +23,7 @@ async def history(exchange: Exchange, service: Service) -> Answer:
     for name in pairs:
         if name not in ("_count", "_since", "_before", "_format", "_pretty"):
             raise BadParameter(f"{name} is not a parameter of history", expression=name)
-    count = _number(pairs.get("_count"), "_count", DEFAULT_COUNT)
+    count = min(_number(pairs.get("_count"), "_count", DEFAULT_COUNT), LARGEST_COUNT)
     before = _number(pairs.get("_before"), "_before", FROM_THE_NEWEST)
     versions, total = await service.archive.history(
         exchange.known_caller(),
@@ -31,12 +32,15 @@ async def history(exchange: Exchange, service: Service) -> Answer:
         exchange.request_id,
         since=_since(pairs.get("_since")),
         before=before,
-        limit=min(count, LARGEST_COUNT),
+        limit=count + 1,
     )
+    versions, more = versions[:count], len(versions) > count
     url = f"{service.base}/{resource_type}/{resource_id}/_history"
     links = [{"relation": "self", "url": url}]
-    if versions and versions[-1].version > 1 and len(versions) == min(count, LARGEST_COUNT):
-        links.append({"relation": "next", "url": f"{url}?_count={count}&_before={versions[-1].version}"})
+    if versions and more:
+        following = {"_count": count, "_before": versions[-1].version}
+        since = {"_since": pairs["_since"]} if "_since" in pairs else {}
+        links.append({"relation": "next", "url": f"{url}?{urlencode(following | since)}"})
     head = orjson.dumps({"resourceType": "Bundle", "type": "history", "total": total, "link": links})
     entries = b",".join(_entry(service.base, resource_type, version) for version in versions)
     return Answer(200, head[:-1] + (b',"entry":[' + entries + b"]}" if entries else b"}"))

@@ -14,6 +14,7 @@ from fhir_server.store.database import Connection, Database
 
 SQL = queries.load("access_log")
 LARGEST_GROUP = 512
+LANES = 2  # while one group waits for the disk the next is on its way, and PostgreSQL flushes both at once
 
 
 class AccessRow(NamedTuple):
@@ -47,7 +48,7 @@ class AccessLog:
     def __init__(self, database: Database, *, sync: bool) -> None:
         self._database = database
         self._sync = sync
-        self._appends: Batcher[AccessRow, None] = Batcher(self._append_group, largest=LARGEST_GROUP)
+        self._appends: Batcher[AccessRow, None] = Batcher(self._append_group, largest=LARGEST_GROUP, lanes=LANES)
 
     async def append(self, row: AccessRow) -> None:
         """Returns when the row is kept: on disk, or with `audit_sync` off in the hands of PostgreSQL."""
@@ -57,10 +58,13 @@ class AccessLog:
         await self._appends.drain()
 
     async def _append_group(self, rows: list[AccessRow]) -> list[None]:
-        async with self._database.transaction() as connection:
-            if not self._sync:
+        if self._sync:
+            async with self._database.connection() as connection:  # one statement is a transaction by itself
+                await insert_accesses(connection, rows)
+        else:
+            async with self._database.transaction() as connection:
                 await connection.execute("set local synchronous_commit = off")
-            await insert_accesses(connection, rows)
+                await insert_accesses(connection, rows)
         return [None] * len(rows)
 
     async def read(self, access_id: int) -> Access | None:
@@ -102,6 +106,8 @@ def _parameters(
 
 
 async def insert_accesses(connection: Connection, rows: Sequence[AccessRow]) -> None:
-    """Append rows inside a transaction of somebody else."""
+    """Append rows, inside a transaction of somebody else where there is one. COPY: a third of what INSERT costs."""
     if rows:
-        await connection.execute(SQL["insert"], [list(column) for column in zip(*rows, strict=True)])
+        async with connection.cursor().copy(SQL["insert"]) as copy:
+            for row in rows:
+                await copy.write_row(row)

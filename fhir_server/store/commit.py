@@ -136,8 +136,9 @@ class Commits:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return (await self._commit([unit]))[0]
-            except errors.UniqueViolation:
-                return Conflict("The same identity was created by somebody else at the same moment")
+            except errors.UniqueViolation:  # created by the other lane meanwhile: the next attempt sees it
+                if attempt == ATTEMPTS:
+                    return Conflict("The same identity was created by somebody else at the same moment")
             except errors.DeadlockDetected as error:
                 if attempt == ATTEMPTS:
                     return error

@@ -38,12 +38,6 @@ async def lock_delivery(connection: Connection, delivery_id: str) -> DeliveryRow
     return DeliveryRow(*row) if row else None
 
 
-async def pending_of(connection: Connection, document_reference_ids: Sequence[str]) -> list[DeliveryRow]:
-    """Deliveries of these documents that have not left yet, held until the transaction ends."""
-    cursor = await connection.execute(SQL["of_documents"], (list(document_reference_ids),))
-    return [DeliveryRow(*row) for row in await cursor.fetchall()]
-
-
 async def move_delivery(
     connection: Connection,
     delivery_id: str,

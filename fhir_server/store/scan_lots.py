@@ -138,6 +138,12 @@ async def same_identity(connection: Connection, lot: str, barcode: str, document
     return [Earlier(*row) for row in rows]
 
 
+async def withdraw_from_review(connection: Connection, lot: str, barcode: str, at: datetime) -> None:
+    """Take an earlier delivery of a folder out of the review queue, where it is still there."""
+    await connection.execute(SQL["withdraw_folder"], (at, lot, barcode))
+    await connection.execute(SQL["withdraw_documents"], (lot, barcode))
+
+
 def _lock(content: bytes) -> int:
     unsigned = xxh3_64_intdigest(b"scan content" + content)
     return unsigned - (1 << 64) if unsigned >= 1 << 63 else unsigned

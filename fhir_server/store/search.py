@@ -5,7 +5,7 @@ statement is made only of the constants below.
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from fhir_server.outcomes import TooCostly
+from fhir_server.r4.index_values import Text, extract
 from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.r4.search_query import (
     Chained,
@@ -54,6 +55,7 @@ COMPARISONS = {
     "ap": "({low} < %s and {high} > %s)",
 }
 LAST = 2**62
+BOOLEANS = frozenset({"true", "false"})  # need not stand in the document: a date of death is `deceased=true`
 MOST_CHAINED = 1000
 
 
@@ -117,7 +119,8 @@ class Search:
             more = len(rows) > query.count
             rows = rows[: query.count]
             place = Place(rows[-1].sort_value, rows[-1].rid) if more else None
-            hits = _recheck(query.criteria, rows)
+            holds = _recheck(query.criteria)
+            hits = [row for row in rows if holds(row.doc)]
             total: int | None = None
             if query.total == "accurate":
                 total = await self._count(connection, query)
@@ -141,7 +144,8 @@ async def find_ids(connection: Connection, query: SearchQuery, limit: int) -> li
     _where(statement, query)
     statement.add("order by r.rid limit %s", limit)
     rows = await (await connection.execute(str(statement).encode(), statement.values)).fetchall()
-    return [resource_id for resource_id, doc in rows if _holds(doc, _literals(query.criteria))]
+    holds = _recheck(query.criteria)
+    return [resource_id for resource_id, doc in rows if holds(doc)]
 
 
 def condition_lock(resource_type: str, pairs: Sequence[tuple[str, str]]) -> int:
@@ -248,7 +252,8 @@ def _any_comparison(
     for number, (prefix, start, end) in enumerate(comparisons):
         values = _bounds(prefix, start, end)
         text = COMPARISONS[prefix].format(low=low, high=high)
-        if as_time:
+        if as_time:  # `updated` lasts one millisecond: it ends after X exactly if it does not start before X
+            text = text.replace(f"{high} > %s", f"{low} >= %s").replace(f"{high} <= %s", f"{low} < %s")
             text = text.replace("%s", "to_timestamp(%s::numeric / 1000000)")
         statement.add("or " + text if number else text, *values)
 
@@ -306,10 +311,17 @@ async def _unchained(connection: Connection, query: SearchQuery) -> SearchQuery:
     return replace(query, criteria=tuple(criteria))
 
 
-def _recheck(criteria: Iterable[Criterion], rows: Sequence[Found]) -> list[Found]:
-    """Two values may share a hash: keep the documents that do hold what was asked."""
+def _recheck(criteria: Sequence[Criterion]) -> Callable[[bytes], bool]:
+    """Two values may share a hash, and words are kept folded: does a document hold what was asked?"""
     literals = _literals(criteria)
-    return [row for row in rows if _holds(row.doc, literals)] if literals else list(rows)
+    exact = [c for c in criteria if isinstance(c, StringIs) and c.mode == "exact"]
+    return lambda doc: _holds(doc, literals) and (not exact or _holds_exactly(doc, exact))
+
+
+def _holds_exactly(doc: bytes, criteria: Iterable[StringIs]) -> bool:
+    """`:exact` compares strings as they stand."""
+    texts = {(value.param.number, value.value) for value in extract(orjson.loads(doc)) if isinstance(value, Text)}
+    return all(any((c.parameter.number, value) in texts for value in c.values) for c in criteria)
 
 
 def _literals(criteria: Iterable[Criterion]) -> list[tuple[bytes, ...]]:
@@ -317,15 +329,13 @@ def _literals(criteria: Iterable[Criterion]) -> list[tuple[bytes, ...]]:
     literals: list[tuple[bytes, ...]] = []
     for criterion in criteria:
         match criterion:
-            case TokenIs(_, values, False):
+            case TokenIs(_, values, False) if BOOLEANS.isdisjoint(code for _, code in values):
                 literals.append(tuple(_as_in_json(code) for _, code in values))
             case ReferenceIs(_, targets):
                 literals.append(tuple(_as_in_json(target) for target in targets))
             case ReferenceHas(_, identifiers):
                 literals.append(tuple(_as_in_json(value) for _, value in identifiers))
             case UriIs(_, values):
-                literals.append(tuple(_as_in_json(value) for value in values))
-            case StringIs(_, values, "exact"):
                 literals.append(tuple(_as_in_json(value) for value in values))
             case _:
                 pass

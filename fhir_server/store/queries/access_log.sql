@@ -1,9 +1,7 @@
 -- name: insert
 -- Accesses and refusals of this moment.
-insert into access (at, interaction, outcome, client_id, role, purpose, type, resource_id, version,
-                    patient_id, query, recipient, request_id)
-select * from unnest(%s::timestamptz[], %s::text[], %s::smallint[], %s::text[], %s::text[], %s::text[],
-                     %s::smallint[], %s::text[], %s::integer[], %s::text[], %s::text[], %s::text[], %s::text[])
+copy access (at, interaction, outcome, client_id, role, purpose, type, resource_id, version,
+             patient_id, query, recipient, request_id) from stdin
 
 -- name: read
 -- One access.

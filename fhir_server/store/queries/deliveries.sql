@@ -27,9 +27,3 @@ where delivery_id = %(delivery_id)s
 -- name: count
 -- How many deliveries of each recipient are in each state.
 select recipient, state, count(*) from delivery group by 1, 2 order by 1, 2
-
--- name: of_documents
--- The deliveries of some documents that have not left yet.
-select delivery_id::text, recipient, document_reference_id, patient_id, state, attempts, reason, detail, remote_id,
-       created, updated
-from delivery where document_reference_id = any(%s::text[]) and state = 'pending' for update

@@ -69,6 +69,14 @@ order by l.received
 -- Folders that wait for a person, oldest first.
 select lot, barcode, problems, evidence, updated from scan_folder where state = 'to-review' order by updated limit %s
 
+-- name: withdraw_folder
+-- A folder that waited for a person and was delivered again: the later delivery takes its place.
+update scan_folder set state = 'replaced', updated = %s where lot = %s and barcode = %s and state = 'to-review'
+
+-- name: withdraw_documents
+-- Its documents.
+update scan_document set state = 'replaced' where lot = %s and barcode = %s and state = 'to-review'
+
 -- name: document_of_reference
 -- Where a DocumentReference came from.
 select d.lot, d.barcode, d.document_id, d.path, d.sha256, d.size, l.manifest_sha256, l.seal, l.received
