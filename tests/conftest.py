@@ -18,14 +18,13 @@ import httpx
 import psycopg
 import pytest
 from psycopg import sql
-from pydantic import SecretStr
 
 from fhir_server import app as application
 from fhir_server import embedded
 from fhir_server.app import Parts
 from fhir_server.settings import Settings
 from fhir_server.store.database import Database, migrate
-from tests.support import EVERYTHING, ROLE, Caller, Server
+from tests.support import EVERYTHING, ROLE, Caller, Server, run_aside, serving, settings_of
 
 SYSTEM_POSTGRES = Path("/usr/lib/postgresql/15/bin")
 TEMPLATE = "migrated"
@@ -37,8 +36,12 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="session")
 def folder() -> Iterator[Path]:
-    """A folder for the session that the operating-system users of the servers may enter."""
-    path = Path(tempfile.mkdtemp(prefix="dmst-fhir-tests-"))
+    """A folder for the session that the operating-system users of the servers may enter; in memory where possible.
+
+    A new database took 30 ms in memory and 350 ms on the disk of a busy machine.
+    """
+    memory = Path("/dev/shm")
+    path = Path(tempfile.mkdtemp(prefix="dmst-fhir-tests-", dir=memory if os.access(memory, os.W_OK) else None))
     path.chmod(0o755)
     yield path
     shutil.rmtree(path, ignore_errors=True)
@@ -110,7 +113,7 @@ def new_database(cluster: str, template: str = "template0") -> Iterator[str]:
     name = f"test_{next(_numbers)}"
     with psycopg.connect(cluster, autocommit=True) as connection:
         connection.execute(
-            sql.SQL("create database {} template {}").format(sql.Identifier(name), sql.Identifier(template))
+            sql.SQL("create database {} template {} strategy file_copy").format(sql.Identifier(name), sql.Identifier(template))
         )
     try:
         yield f"{cluster.rpartition(' ')[0]} dbname={name}"
@@ -119,12 +122,12 @@ def new_database(cluster: str, template: str = "template0") -> Iterator[str]:
             connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 
 
-async def migrated_database(cluster: str, prepared: set[str]) -> contextlib.AbstractContextManager[str]:
+def migrated_database(cluster: str, prepared: set[str]) -> contextlib.AbstractContextManager[str]:
     """A copy of the template, which is migrated the first time that somebody wants it."""
     if cluster not in prepared:
         with psycopg.connect(cluster, autocommit=True) as connection:
             connection.execute(sql.SQL("create database {}").format(sql.Identifier(TEMPLATE)))
-        await migrate(f"{cluster.rpartition(' ')[0]} dbname={TEMPLATE}")
+        run_aside(migrate(f"{cluster.rpartition(' ')[0]} dbname={TEMPLATE}"))
         prepared.add(cluster)
     return new_database(cluster, TEMPLATE)
 
@@ -148,16 +151,16 @@ def empty_dsn(cluster: str) -> Iterator[str]:
 
 
 @pytest.fixture
-async def database_dsn(cluster: str, prepared: set[str]) -> AsyncIterator[str]:
+def database_dsn(cluster: str, prepared: set[str]) -> Iterator[str]:
     """A migrated database on each PostgreSQL."""
-    with await migrated_database(cluster, prepared) as dsn:
+    with migrated_database(cluster, prepared) as dsn:
         yield dsn
 
 
 @pytest.fixture
-async def dsn(embedded_cluster: str, prepared: set[str]) -> AsyncIterator[str]:
+def dsn(embedded_cluster: str, prepared: set[str]) -> Iterator[str]:
     """A migrated database on the embedded PostgreSQL."""
-    with await migrated_database(embedded_cluster, prepared) as dsn:
+    with migrated_database(embedded_cluster, prepared) as dsn:
         yield dsn
 
 
@@ -174,14 +177,7 @@ def make_settings(dsn: str, redis_url: str, tmp_path: Path) -> Callable[..., Set
     """Settings for `dsn` and a data folder of the test, with whatever a test wants to be different."""
 
     def make(**changes: object) -> Settings:
-        defaults: dict[str, object] = {
-            "data": tmp_path / "data",
-            "base_url": "http://test/fhir",
-            "postgres": SecretStr(dsn),
-            "redis": SecretStr(redis_url),
-            "audit_sync": False,
-        }
-        return Settings(**{**defaults, **changes})  # pyright: ignore[reportArgumentType]
+        return settings_of(dsn, redis_url, tmp_path / "data", **changes)
 
     return make
 
@@ -200,16 +196,10 @@ async def parts(settings: Settings) -> AsyncIterator[Parts]:
 
 
 @pytest.fixture
-async def server(settings: Settings, dsn: str) -> AsyncIterator[Server]:
+async def server(settings: Settings) -> AsyncIterator[Server]:
     """The whole ASGI application, served, with a way to make clients of it."""
-    app = application.create(settings)
-    database = Database(dsn, connections=4, statement_timeout_ms=15_000)
-    try:
-        async with contextlib.AsyncExitStack() as stack:
-            await stack.enter_async_context(app.router.lifespan_context(app))
-            yield Server(app, database, settings, stack)
-    finally:
-        await database.close()
+    async with serving(settings) as server:
+        yield server
 
 
 @pytest.fixture

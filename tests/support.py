@@ -1,19 +1,25 @@
 """What tests say often: resources of fictitious people, and what is to be read in an answer."""
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import httpx
 import orjson
 from fastapi import FastAPI
+from pydantic import SecretStr
 
+from fhir_server import app as application
 from fhir_server.settings import Settings
 from fhir_server.store.clients import Clients
 from fhir_server.store.database import Database
 
 Resource = dict[str, Any]
+Result = TypeVar("Result")
 
 EVERYTHING = ("system/*.cruds",)
 ROLE = "external-system"
@@ -59,6 +65,39 @@ class Server:
         async with self.database.connection() as connection:
             cursor = await connection.execute(statement.encode(), values)
             return await cursor.fetchall() if cursor.description else []
+
+
+def settings_of(dsn: str, redis_url: str, data: Path, **changes: object) -> Settings:
+    """Settings for one database and one data folder, with whatever a test wants to be different."""
+    defaults: dict[str, object] = {
+        "data": data,
+        "base_url": "http://test/fhir",
+        "postgres": SecretStr(dsn),
+        "redis": SecretStr(redis_url),
+        "audit_sync": False,
+    }
+    return Settings(**{**defaults, **changes})  # pyright: ignore[reportArgumentType]
+
+
+@contextlib.asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[Server]:
+    """The whole ASGI application, started and stopped."""
+    app = application.create(settings)
+    postgres = settings.postgres
+    assert postgres is not None
+    database = Database(postgres.get_secret_value(), connections=4, statement_timeout_ms=15_000)
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(app.router.lifespan_context(app))
+            yield Server(app, database, settings, stack)
+    finally:
+        await database.close()
+
+
+def run_aside(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine to its end in a loop of its own, so that a fixture of any scope may."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 def patient(patient_id: str | None = None, family: str = "TESTEUR", **more: Any) -> Resource:

@@ -37,7 +37,9 @@ class Blobs:
         self._incoming = folder / "incoming"
 
     def open(self) -> None:
+        """Make the folder, for this user alone."""
         self._incoming.mkdir(parents=True, exist_ok=True)
+        self._folder.chmod(0o700)
 
     def path(self, sha256: bytes) -> Path:
         name = sha256.hex()
@@ -122,7 +124,8 @@ class _Incoming:
     def __init__(self, folder: Path, largest: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / secrets.token_hex(16)
-        self._file: BinaryIO | None = self.path.open("xb")
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        self._file: BinaryIO | None = os.fdopen(descriptor, "wb")
         self._sha256 = hashlib.sha256()
         self._sha1 = hashlib.sha1(usedforsecurity=False)
         self._size = 0

@@ -12,6 +12,7 @@ import pikepdf
 import pikepdf.pdfa
 import psutil
 import pytest
+import zxingcpp
 from PIL import Image, ImageDraw
 
 from fhir_server.scans.inspection import Finding, Inspection, inspect
@@ -22,6 +23,7 @@ SCANS = REPOSITORY.parent / "shared" / "data" / "scans"
 
 A4_200 = (1654, 2339)
 WRITTEN, BLANK, ALL_BLACK = range(3)
+TEXT = "a text about as long as what an INS datamatrix says of one person: matricule, OID, names, sex, birth date"
 
 
 def sheet(kind: int = WRITTEN, size: tuple[int, int] = A4_200) -> Image.Image:
@@ -107,6 +109,20 @@ def test_codes_are_read_on_the_first_page_only_when_asked_so(tmp_path: Path) -> 
         document.save(tmp_path / "document.pdf")
     assert inspect(tmp_path / "document.pdf", read_codes_on="first").codes == ()
     assert {code.page for code in inspect(tmp_path / "document.pdf").codes} == {2}
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("at", [(300, 300), (300, 2900)])
+def test_a_fine_code_is_read_wherever_it_stands_on_a_jpeg_page(
+    tmp_path: Path, at: tuple[int, int], progressive: bool
+) -> None:
+    """The page is looked at in half its size first; where it may hold a code, in full, even below the first rows."""
+    drawn = zxingcpp.create_barcode(TEXT, zxingcpp.BarcodeFormat.DataMatrix, force_square=True)
+    drawn = drawn.to_image(scale=3)
+    page = sheet(size=(2480, 3508))
+    page.paste(Image.frombuffer("L", (drawn.shape[1], drawn.shape[0]), memoryview(drawn).tobytes()), at)
+    path = pdfa(tmp_path / "page.pdf", jpeg(page, 300, progressive=progressive))
+    assert [(code.symbology, code.text) for code in inspect(path).codes] == [("datamatrix", TEXT)]
 
 
 # The file as a whole: E05.
