@@ -264,7 +264,7 @@ async def _look_back(parts: Parts, settings: Settings) -> None:
         )
         headers = {"authorization": f"Bearer {token.json()['access_token']}"}
         found = await client.get(f"{base}/fhir/DocumentReference?status=current&_count=100", headers=headers)
-        first = found.json()["entry"][0]["resource"]
+        first = next(e["resource"] for e in found.json()["entry"] if not e["resource"].get("relatesTo"))
         patient, attachment = first["subject"]["reference"], first["content"][0]["attachment"]
         of_worker = await client.get(f"{base}/fhir/DocumentReference?patient={patient}", headers=headers)
         binary = await client.get(f"{base}/fhir/{attachment['url']}", headers=headers)

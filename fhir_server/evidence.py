@@ -84,6 +84,8 @@ async def report(parts: Parts, name: str) -> Report:
     transformed = next(
         (r["target"]["reference"] for r in document.get("relatesTo", []) if r["code"] == "transforms"), None
     )
+    if transformed:
+        provenances = sorted([*await _provenances(parts, transformed), *provenances], key=_moment)
     origin = await ScanLots(parts.database).origin((transformed or name).partition("/")[2])
     checks = [*await _check_content(parts, document)]
     if origin:
@@ -171,8 +173,8 @@ async def _check_seal(parts: Parts, origin: Origin, manifest: bytes) -> list[Che
     if token is None:
         checks.append(Check("Horodatage du lot (RFC 3161)", "absent", "le lot a été reçu sans horodatage"))
     elif seal.timestamp_at:
-        moment = seal.timestamp_at.isoformat()
-        checks.append(Check("Horodatage du lot (RFC 3161)", "pass", f"{moment}, {seal.timestamp_authority}"))
+        stamped = f"le {_in_french(seal.timestamp_at)} par {seal.timestamp_authority}"
+        checks.append(Check("Horodatage du lot (RFC 3161)", "pass", stamped))
     else:
         checks.append(Check("Horodatage du lot (RFC 3161)", "fail", "; ".join(seal.problems)))
     return checks
@@ -180,12 +182,15 @@ async def _check_seal(parts: Parts, origin: Origin, manifest: bytes) -> list[Che
 
 def _check_chain(provenances: list[Mapping[str, Any]], *, rendition: bool) -> Check:
     """Each step that a document of a lot goes through left its Provenance."""
-    wanted = {"transform"} if rendition else {"originate", "receive", "verify", "link"}
+    wanted = {"originate", "receive", "verify", "link"} | ({"transform"} if rendition else set[str]())
     found = {_activity(provenance) for provenance in provenances}
-    missing = sorted(wanted - found)
-    if missing:
-        return Check("Chaîne de traçabilité", "fail", f"étapes manquantes : {', '.join(missing)}")
-    return Check("Chaîne de traçabilité", "pass", ", ".join(sorted(found)))
+    if missing := wanted - found:
+        return Check("Chaîne de traçabilité", "fail", f"étapes manquantes : {_named(missing)}")
+    return Check("Chaîne de traçabilité", "pass", _named(found))
+
+
+def _named(steps: set[str]) -> str:
+    return ", ".join(ACTIVITIES.get(step, step).lower() for step in sorted(steps))
 
 
 async def _provenances(parts: Parts, name: str) -> list[Mapping[str, Any]]:
@@ -223,7 +228,17 @@ def to_json(found: Report) -> bytes:
 def to_html(found: Report) -> str:
     """One page in French, which prints well."""
     environment = Environment(loader=PackageLoader("fhir_server", "templates"), autoescape=True)
+    environment.filters["moment"] = _in_french
     return environment.get_template("evidence.html").render(report=found, activities=ACTIVITIES)
+
+
+def _in_french(moment: str | datetime) -> str:
+    """A FHIR dateTime as it is written in France; a date stays a date."""
+    if isinstance(moment, str):
+        if "T" not in moment:
+            return "/".join(reversed(moment.split("-")))
+        moment = datetime.fromisoformat(moment.replace("Z", "+00:00"))
+    return moment.astimezone(UTC).strftime("%d/%m/%Y à %H:%M:%S (UTC)")
 
 
 ACTIVITIES = {

@@ -8,6 +8,7 @@ was killed goes on where it stopped when the lot is given to it again.
 import asyncio
 import hashlib
 import multiprocessing
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -24,9 +25,8 @@ from fhir_server.ports import AcknowledgedLot
 from fhir_server.records.identifiers import stable_id
 from fhir_server.scans import acknowledgement
 from fhir_server.scans.acknowledgement import Acknowledgement, FolderResult
-from fhir_server.scans.examination import Examination, Terms, examine
+from fhir_server.scans.examination import Examination, Terms, begin, examine
 from fhir_server.scans.index_file import IndexLine, read
-from fhir_server.scans.inspection import prepare_process
 from fhir_server.scans.manifest import ListedFolder, LotRefused, Manifest, parse
 from fhir_server.scans.seal import Seal, verify
 from fhir_server.scans.unpack import DeliveredLot, Problem, check_lot_files, open_lot, unpack
@@ -256,7 +256,7 @@ class LotIntake:
                 context = multiprocessing.get_context("forkserver")
                 context.set_forkserver_preload(["fhir_server.scans.examination"])
                 self._pool = ProcessPoolExecutor(
-                    self._settings.inspectors, mp_context=context, initializer=prepare_process
+                    self._settings.inspectors, mp_context=context, initializer=begin, initargs=(os.getpid(),)
                 )
             pool = self._pool
             try:

@@ -1,11 +1,14 @@
 """One folder of a lot, examined file by file: is it what the manifest says, and may it come in?"""
 
+import os
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from fhir_server.scans.codes import DatamatrixIns, parse_datamatrix_ins
-from fhir_server.scans.inspection import Inspection, inspect
+from fhir_server.scans.inspection import Inspection, inspect, prepare_process
 from fhir_server.scans.manifest import ListedDocument, ListedFolder
 from fhir_server.scans.unpack import Problem, check_folder
 
@@ -62,6 +65,24 @@ def examine(root: Path, folder: ListedFolder, terms: Terms) -> Examination:
                 except ValueError as error:
                     remarks.append(Problem("E08", document.file.path, f"page {code.page}: {error}"))
     return Examination(folder.barcode, tuple(problems), tuple(remarks), tuple(barcodes), tuple(datamatrices))
+
+
+def begin(owner: int) -> None:
+    """At the start of a process of the pool: get ready, and end when process `owner` is gone.
+
+    An owner that is killed (-9) can tell nobody; its inspectors would wait for work for ever.
+    """
+    prepare_process()
+
+    def watch() -> None:
+        while True:
+            time.sleep(1)
+            try:
+                os.kill(owner, 0)
+            except ProcessLookupError:
+                os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _compare(document: ListedDocument, inspection: Inspection) -> list[tuple[Problem, bool]]:

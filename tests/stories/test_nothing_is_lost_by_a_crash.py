@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from pydantic import SecretStr
 from redis.asyncio import Redis
@@ -77,7 +78,12 @@ async def test_an_intake_that_is_killed_goes_on_where_it_stopped(world: Settings
     async with running_service(world) as service:
         with process(world, "ingest", str(lot)) as ingest:
             await until(lambda: count(service, "scan_folder"), "the first folder is settled")
+            family = psutil.Process(ingest.pid).children(recursive=True)
             kill(ingest)
+        await until(
+            lambda: not any(process.is_running() for process in family),
+            "the inspectors of the dead process leave too",
+        )
         settled = await count(service, "scan_folder")
         assert settled < len(DESCRIPTION["folder"]), "the kill came in the middle"
         await no_folder_is_half_there(service)
