@@ -100,6 +100,7 @@ def serve(
         port=settings.port,
         log_level="warning",
         access_log=False,
+        log_config=None,  # its records go through ours, which keeps values of exceptions out
         server_header=False,
         timeout_graceful_shutdown=10,
     )

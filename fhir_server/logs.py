@@ -4,6 +4,7 @@ A traceback is logged as places in our code, never with the values of variables,
 never by its text: both may hold names or an INS.
 """
 
+import json
 import logging
 import sys
 import traceback
@@ -27,19 +28,36 @@ def configure(level: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    of_libraries = logging.StreamHandler(sys.stderr)
+    of_libraries.setFormatter(_OfLibraries())
+    logging.basicConfig(level=logging.WARNING, handlers=[of_libraries])
     for chatty in ("procrastinate", "httpx", "pyhanko", "pyhanko_certvalidator", "uvicorn.access"):
         logging.getLogger(chatty).setLevel(logging.CRITICAL)
 
 
 def without_values(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Replace `exc_info` by the type of the exception and the places that it came through."""
-    if not event.pop("exc_info", None):
-        return event
-    kind, error, trace = sys.exc_info()
-    if kind is not None:
-        event["exception"] = kind.__qualname__
-        event["at"] = [f"{f.filename.rpartition('/')[2]}:{f.lineno} {f.name}" for f in traceback.extract_tb(trace)]
-        if error is not None and error.__cause__ is not None:
-            event["cause"] = type(error.__cause__).__qualname__
+    given = event.pop("exc_info", None)
+    error = given if isinstance(given, BaseException) else sys.exc_info()[1] if given else None
+    if error is not None:
+        event.update(_described(error))
     return event
+
+
+class _OfLibraries(logging.Formatter):
+    """What libraries log, in our form. With an exception the text goes too: asyncio quotes the exception in it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        error = record.exc_info[1] if record.exc_info else None
+        event = {"event": record.getMessage()} if error is None else {"event": "an exception", **_described(error)}
+        return json.dumps({**event, "level": record.levelname.lower(), "logger": record.name}, ensure_ascii=False)
+
+
+def _described(error: BaseException) -> dict[str, Any]:
+    places = traceback.extract_tb(error.__traceback__)
+    cause = {"cause": type(error.__cause__).__qualname__} if error.__cause__ is not None else {}
+    return {
+        "exception": type(error).__qualname__,
+        "at": [f"{f.filename.rpartition('/')[2]}:{f.lineno} {f.name}" for f in places],
+        **cause,
+    }

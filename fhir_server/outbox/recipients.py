@@ -31,6 +31,8 @@ def load(path: Path | None) -> tuple[Recipient, ...]:
         tables = tomllib.loads(path.read_text(encoding="utf-8")).get("recipient", [])
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise BadSyntax(f"The file of recipients cannot be read: {error}") from error
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise BadSyntax("Recipients are [[recipient]] tables")
     recipients = tuple(_recipient(table) for table in tables)
     names = [recipient.name for recipient in recipients]
     if len(set(names)) != len(names):
@@ -46,4 +48,7 @@ def _recipient(table: Mapping[str, Any]) -> Recipient:
         raise BadSyntax(f"Recipient {name}: kind must be one of {', '.join(sorted(BY_RECIPIENT))}")
     if not adapter:
         raise BadSyntax(f"Recipient {name}: adapter is missing")
-    return Recipient(name, kind, adapter, dict(table.get("options", {})))
+    options = table.get("options", {})
+    if not isinstance(options, dict):
+        raise BadSyntax(f"Recipient {name}: options is a table")
+    return Recipient(name, kind, adapter, options)

@@ -185,7 +185,7 @@ def criterion(resource_type: str, name: str, value: str, *, depth: int = 0) -> C
     if code == "_lastUpdated" and not modifier and not rest:
         return UpdatedIs(_comparisons(name, value))
     parameter = parameters_of(resource_type).get(code)
-    if parameter is None or parameter.type not in SUPPORTED_TYPES:
+    if parameter is None or not _is_searchable(parameter):
         raise _not_supported(name, f"This server does not search {resource_type} by {code}")
     if rest:
         return _chain(parameter, modifier, rest, value, name, depth)
@@ -315,7 +315,11 @@ def _not_supported(name: str, diagnostics: str) -> BadParameter:
 
 def searchable(resource_type: str) -> Mapping[str, SearchParameter]:
     """The parameters by which this server searches a type, for the CapabilityStatement."""
-    return {c: p for c, p in parameters_of(resource_type).items() if p.type in SUPPORTED_TYPES}
+    return {c: p for c, p in parameters_of(resource_type).items() if _is_searchable(p)}
+
+
+def _is_searchable(parameter: SearchParameter) -> bool:
+    return parameter.type in SUPPORTED_TYPES and bool(parameter.expression)  # `_text` and `_content` have none
 
 
 def approximate(low: int, high: int, now: int) -> tuple[int, int]:

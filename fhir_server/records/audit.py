@@ -4,15 +4,18 @@ The row says who, when, what and whose; never a name, a trait or a piece of a do
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from fhir_server.caller import Caller
 from fhir_server.r4.resource_types import TYPE_NUMBER
+from fhir_server.r4.search_parameters import parameters_of
 from fhir_server.store.access_log import AccessRow
 
 SUCCESS, REFUSED, FAILED = 0, 4, 8
+_IDENTIFYING = frozenset({"identifier", "phone", "email", "telecom", "birthdate", "death-date"})
 _PATIENT_IN_BYTES = re.compile(
     rb'"(?:subject|patient|for)"\s*:\s*\{[^{}]{0,200}?"reference"\s*:\s*"Patient/([A-Za-z0-9\-.]{1,64})"'
 )
@@ -47,6 +50,26 @@ def access(
         query,
         recipient,
         request_id,
+    )
+
+
+def query_for_trail(resource_type: str, pairs: Iterable[tuple[str, str]]) -> str:
+    """A search as the trail may keep it: `***` for values that may say who somebody is (names, identifiers, chains)."""
+    kept = [(name, value if _may_be_kept(resource_type, name) else "***") for name, value in pairs]
+    return urlencode(kept, safe="/:,|*")
+
+
+def _may_be_kept(resource_type: str, name: str) -> bool:
+    code, _, modifier = name.partition(":")
+    if code.startswith("_"):
+        return True
+    parameter = parameters_of(resource_type).get(code)  # None where it is a chain
+    return (
+        parameter is not None
+        and parameter.type != "string"
+        and code not in _IDENTIFYING
+        and (not modifier or modifier == "not" or modifier in TYPE_NUMBER)
+        and "." not in name
     )
 
 

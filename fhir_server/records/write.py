@@ -9,12 +9,12 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 from urllib.parse import parse_qsl
 
 import orjson
 
-from fhir_server.caller import Caller
+from fhir_server.caller import Caller, Permission
 from fhir_server.outcomes import BadParameter, BadSyntax, DanglingReference, Issue, MultipleMatches
 from fhir_server.r4 import search_query
 from fhir_server.r4.references import is_local, literal_references
@@ -28,21 +28,21 @@ from fhir_server.store.blobs import Blob
 from fhir_server.store.commit import Commits, Plan, Unit, Write, Written
 from fhir_server.store.database import Connection
 from fhir_server.store.search import condition_lock, find_ids
-from fhir_server.store.search_index import rows_of
+from fhir_server.store.search_index import NO_ROWS, rows_of
 
 Alongside = Callable[[Connection, Sequence[Written]], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """One resource to write. `body` is its JSON as received, `resource` the same parsed.
+    """One resource to write. `body` is its JSON as received, `resource` the same parsed; a deletion has no body.
 
     `condition` is If-None-Exist: the pairs of its query. `full_url` is its name inside a Bundle.
     """
 
     resource: Mapping[str, Any]
     body: bytes
-    method: Literal["create", "update"]
+    method: Literal["create", "update", "delete"]
     resource_id: str
     condition: tuple[tuple[str, str], ...] | None = None
     expected_version: int | None = None
@@ -100,6 +100,15 @@ def incoming_from_dict(resource: Mapping[str, Any], *, method: Literal["create",
     return Incoming(resource, orjson.dumps(resource), method, resource["id"])
 
 
+def deletion(resource_type: str, resource_id: str, *, expected_version: int | None = None) -> Incoming:
+    """The wish that a resource be deleted; its earlier versions stay readable."""
+    resource = {"resourceType": resource_type, "id": resource_id}
+    return Incoming(resource, b"", "delete", resource_id, expected_version=expected_version)
+
+
+PERMISSIONS: Final[Mapping[str, Permission]] = {"create": "c", "update": "u", "delete": "d"}
+
+
 class Door:
     """Writes resources on behalf of a caller."""
 
@@ -123,7 +132,7 @@ class Door:
         Raises Forbidden, DanglingReference, Conflict, VersionConflict, MultipleMatches, NotFound, Unavailable.
         """
         for one in incoming:
-            caller.must("c" if one.method == "create" else "u", one.type)
+            caller.must(PERMISSIONS[one.method], one.type)
         _refuse_twins(incoming)
         attempt = _Attempt(caller, incoming, interaction, request_id, accesses)
         unit = Unit(
@@ -233,12 +242,15 @@ def _linked(incoming: Sequence[Incoming], found: Mapping[int, str]) -> list[Inco
         return remaining
     linked: list[Incoming] = []
     for one in remaining:
-        body = with_links(one.body, targets)
+        body = with_links(one.body, targets) if one.body else one.body
         linked.append(one if body == one.body else replace(one, body=body, resource=orjson.loads(body)))
     return linked
 
 
 def _write_of(one: Incoming) -> Write:
+    if one.method == "delete":
+        type_number = TYPE_NUMBER[one.type]
+        return Write(type_number, one.resource_id, "update", None, NO_ROWS, expected_version=one.expected_version)
     return Write(
         type=TYPE_NUMBER[one.type],
         id=one.resource_id,

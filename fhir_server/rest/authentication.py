@@ -16,10 +16,11 @@ MOST_REMEMBERED = 10_000
 
 
 class Authentication:
-    """Turns the Authorization header into a Caller."""
+    """Turns the Authorization header into a Caller. `remembered`: seconds for which a token is not looked up again."""
 
-    def __init__(self, clients: Clients) -> None:
+    def __init__(self, clients: Clients, *, remembered: float = REMEMBERED) -> None:
         self._clients = clients
+        self._seconds = remembered
         self._remembered: OrderedDict[bytes, tuple[float, Caller]] = OrderedDict()
 
     async def caller(self, authorization: bytes | None) -> Caller:
@@ -37,7 +38,7 @@ class Authentication:
             raise Unauthenticated("The access token is unknown or has expired")
         caller = Caller(holder.client_id, holder.name, holder.role, tuple(holder.scopes))
         left = holder.expires.timestamp() - time.time()
-        self._remember(authorization, time.monotonic() + min(REMEMBERED, left), caller)
+        self._remember(authorization, time.monotonic() + min(self._seconds, left), caller)
         return caller
 
     def _remember(self, authorization: bytes, until: float, caller: Caller) -> None:

@@ -40,7 +40,8 @@ def answer(exchange: Exchange, service: Service, stored: Stored) -> Answer:
         (b"x-content-type-options", b"nosniff"),
         (b"cache-control", b"private, no-cache"),
     ]
-    if etag.decode() in (exchange.header(b"if-none-match") or ""):
+    known = exchange.header(b"if-none-match") or ""
+    if etag.decode() in known or known.strip() == "*":
         return Answer(304, b"", headers, content_type.encode())
     asked = _range(exchange, etag.decode(), stored.blob_size)
     if asked is None:

@@ -1,10 +1,12 @@
-"""transaction: https://hl7.org/fhir/R4/http.html#transaction - all entries or none, answers in their order.
+"""batch and transaction: https://hl7.org/fhir/R4/http.html#transaction - answers in the order of the entries.
 
-POST (with ifNoneExist) and PUT entries; IHE ITI-65 Provide Document Bundle arrives here.
+A transaction writes all its entries or none: POST (with ifNoneExist), PUT and DELETE; IHE ITI-65 Provide Document
+Bundle arrives here. A batch is a request for each entry, every one answered by itself.
 """
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -14,34 +16,42 @@ from fhir_server.outcomes import BadParameter, BadSyntax, Failure, InvalidResour
 from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.records.render import instant
 from fhir_server.records.validation import parse_json, validate
-from fhir_server.records.write import Incoming, Outcome, condition_of, new_id
+from fhir_server.records.write import Incoming, Outcome, condition_of, deletion, new_id
 from fhir_server.rest import binary
+from fhir_server.rest.batch import batch
 from fhir_server.rest.http import Answer, Exchange
 from fhir_server.rest.service import Service
 from fhir_server.rest.update import expected_version
 
 
-class _Entry(msgspec.Struct):
+class RawEntry(msgspec.Struct):
     """The raw bytes of an entry's resource, so that they are kept as received."""
 
     resource: msgspec.Raw = msgspec.Raw()
 
 
-class _Bundle(msgspec.Struct):
-    entry: list[_Entry] = []
+class RawBundle(msgspec.Struct):
+    entry: list[RawEntry] = []
 
 
-_decode = msgspec.json.Decoder(_Bundle).decode
+_decode = msgspec.json.Decoder(RawBundle).decode
 
 
-async def transaction(exchange: Exchange, service: Service) -> Answer:
+async def bundle(exchange: Exchange, service: Service) -> Answer:
+    """POST to the base: a Bundle of type batch or transaction."""
     exchange.needs_json()
     body = await exchange.body(service.largest_body)
-    bundle = parse_json(body)
-    if bundle["resourceType"] != "Bundle" or bundle.get("type") != "transaction":
-        raise BadSyntax("What is posted to the base is a Bundle of type transaction", expression="Bundle.type")
-    validate(bundle)
-    incoming = await _incoming(bundle, _decode(body), service)
+    posted = parse_json(body)
+    if posted["resourceType"] != "Bundle" or posted.get("type") not in ("transaction", "batch"):
+        raise BadSyntax("What is posted to the base is a Bundle of type transaction or batch", expression="Bundle.type")
+    if posted["type"] == "batch":
+        return await batch(exchange, service, posted, [bytes(entry.resource) for entry in _decode(body).entry])
+    validate(posted)
+    return await _transaction(exchange, service, posted, _decode(body))
+
+
+async def _transaction(exchange: Exchange, service: Service, posted: Mapping[str, Any], raw: RawBundle) -> Answer:
+    incoming = await _incoming(posted, raw, service)
     outcomes = await service.door.write(
         exchange.known_caller(), incoming, interaction="transaction", request_id=exchange.request_id
     )
@@ -52,7 +62,7 @@ async def transaction(exchange: Exchange, service: Service) -> Answer:
     return Answer(200, head + (b',"entry":[' + b",".join(entries) + b"]}" if entries else b"}"))
 
 
-async def _incoming(bundle: Mapping[str, Any], raw: _Bundle, service: Service) -> list[Incoming]:
+async def _incoming(bundle: Mapping[str, Any], raw: RawBundle, service: Service) -> list[Incoming]:
     """Every entry as an Incoming. Raises with every fault of every entry at once."""
     incoming: list[Incoming] = []
     faults: list[Issue] = []
@@ -71,12 +81,17 @@ async def _one(number: int, entry: Mapping[str, Any], body: bytes, service: Serv
     request = entry.get("request") or {}
     method, url = request.get("method"), str(request.get("url", ""))
     resource = entry.get("resource")
+    resource_type, _, resource_id = url.partition("/")
+    if method == "DELETE":
+        if resource_type not in TYPE_NUMBER or not resource_id or "?" in url:
+            raise BadParameter("The url of a DELETE is Type/id", expression=f"{where}.request.url")
+        wish = deletion(resource_type, resource_id, expected_version=expected_version(request.get("ifMatch")))
+        return replace(wish, where=where)
     if method not in ("POST", "PUT") or resource is None:
         raise BadParameter(
-            "This server takes POST and PUT entries with a resource in a transaction",
+            "This server takes POST and PUT entries with a resource, and DELETE entries, in a transaction",
             expression=f"{where}.request.method",
         )
-    resource_type, _, resource_id = url.partition("/")
     if resource_type not in TYPE_NUMBER or resource_type != resource["resourceType"] or "?" in url:
         raise BadParameter("The url is not the type of the resource", expression=f"{where}.request.url")
     if (method == "PUT") != bool(resource_id) or (resource_id and resource.get("id") != resource_id):
@@ -111,6 +126,8 @@ async def _found(service: Service, outcomes: list[Outcome]) -> dict[tuple[str, s
 def _answer_entry(service: Service, result: Outcome, found: Mapping[tuple[str, str], int], *, minimal: bool) -> bytes:
     written = result.written
     version = written.version if written else found.get((result.type, result.id), 1)
+    if written and written.doc is None:
+        return orjson.dumps({"response": {"status": "204 No Content", "etag": f'W/"{version}"'}})
     response = {
         "status": "201 Created" if written and written.created else "200 OK",
         "location": f"{service.base}/{result.type}/{result.id}/_history/{version}",

@@ -24,7 +24,7 @@ async def metadata(exchange: Exchange, service: Service) -> Answer:
 
 @lru_cache(maxsize=1)
 def _statement(base: str) -> bytes:
-    from fhir_server.rest.routes import ROUTES, codes_of  # the table lists this interaction too
+    from fhir_server.rest.routes import SYSTEM_CODES, codes_of  # the table lists this interaction too
 
     resources = [_resource(name, sorted(codes_of(name))) for name in RESOURCE_TYPES if codes_of(name)]
     return orjson.dumps(
@@ -54,7 +54,7 @@ def _statement(base: str) -> bytes:
                         "description": "OAuth 2.0 client credentials; token endpoint at /oauth2/token",
                     },
                     "resource": resources,
-                    "interaction": [{"code": route.code} for route in ROUTES if route.code and route.shape == ()],
+                    "interaction": [{"code": code} for code in SYSTEM_CODES],
                 }
             ],
         }
@@ -70,14 +70,6 @@ def _resource(name: str, codes: list[str]) -> dict[str, object]:
         parameters = [
             {"name": code, "definition": parameter.url, "type": parameter.type}
             for code, parameter in sorted(searchable(name).items())
-        ]
-        parameters += [
-            {"name": "_id", "definition": "http://hl7.org/fhir/SearchParameter/Resource-id", "type": "token"},
-            {
-                "name": "_lastUpdated",
-                "definition": "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated",
-                "type": "date",
-            },
         ]
     statement: dict[str, object] = {
         "type": name,

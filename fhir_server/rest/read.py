@@ -1,6 +1,8 @@
 """read and vread: https://hl7.org/fhir/R4/http.html#read - the stored bytes go out as they are."""
 
+from datetime import datetime
 from email.utils import format_datetime
+from functools import lru_cache
 
 from fhir_server.outcomes import NotFound
 from fhir_server.rest import audit_events, binary
@@ -41,8 +43,14 @@ def _answer(exchange: Exchange, service: Service, resource_type: str, stored: St
 def version_headers(stored: Stored) -> list[Header]:
     return [
         (b"etag", b'W/"%d"' % stored.version),
-        (b"last-modified", format_datetime(stored.updated, usegmt=True).encode()),
+        (b"last-modified", _http_date(stored.updated.replace(microsecond=0))),
     ]
+
+
+@lru_cache(maxsize=1024)
+def _http_date(moment: datetime) -> bytes:
+    """What is written together has one date (RFC 9110 section 5.6.7)."""
+    return format_datetime(moment, usegmt=True).encode()
 
 
 def not_modified(exchange: Exchange, stored: Stored) -> bool:

@@ -3,11 +3,19 @@
 https://hl7.org/fhir/R4/http.html#summary - `T` is a resource type, `I` an id, `V` a version.
 """
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import cache
 
-from fhir_server.rest.bundle import transaction
+import structlog
+
+from fhir_server.outcomes import Failure, Forbidden, MethodNotAllowed, NotSupported, Unauthenticated
+from fhir_server.r4.resource_types import TYPE_NUMBER
+from fhir_server.records import audit
+from fhir_server.rest.bundle import bundle
 from fhir_server.rest.create import create
+from fhir_server.rest.delete import delete
 from fhir_server.rest.history import history
 from fhir_server.rest.http import Answer, Exchange
 from fhir_server.rest.metadata import metadata
@@ -15,6 +23,8 @@ from fhir_server.rest.read import read, vread
 from fhir_server.rest.search import search, search_by_post
 from fhir_server.rest.service import Service
 from fhir_server.rest.update import update
+
+log = structlog.get_logger(__name__)
 
 Interaction = Callable[[Exchange, Service], Awaitable[Answer]]
 
@@ -32,25 +42,96 @@ class Route:
 
 ROUTES = (
     Route("GET", ("metadata",), metadata, None, needs_caller=False),
-    Route("POST", (), transaction, "transaction"),
+    Route("POST", (), bundle, "transaction"),
     Route("GET", ("T",), search, "search-type"),
     Route("POST", ("T", "_search"), search_by_post, "search-type"),
     Route("POST", ("T",), create, "create"),
     Route("GET", ("T", "I"), read, "read"),
     Route("PUT", ("T", "I"), update, "update"),
+    Route("DELETE", ("T", "I"), delete, "delete"),
     Route("GET", ("T", "I", "_history"), history, "history-instance"),
     Route("GET", ("T", "I", "_history", "V"), vread, "vread"),
 )
 
+# One POST to the base serves both.
+SYSTEM_CODES = ("batch", "transaction")
 # What this server writes by itself and shows only: nobody else creates or changes it.
 SHOWN_ONLY = {"AuditEvent": frozenset({"read", "search-type"})}
 # Containers of an exchange, not records of a person.
 NOT_KEPT = frozenset({"Parameters", "OperationOutcome"})
 
 
+@cache
 def codes_of(resource_type: str) -> frozenset[str]:
     """The interactions that this server offers on a type."""
     if resource_type in NOT_KEPT:
         return frozenset()
     offered = frozenset(route.code for route in ROUTES if route.code and route.shape[:1] == ("T",))
     return SHOWN_ONLY.get(resource_type, offered)
+
+
+_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+_TABLE = {(route.method, route.shape): route for route in ROUTES}
+_METHODS = {shape: sorted(m for m, s in _TABLE if s == shape) for _, shape in _TABLE}
+
+
+def route_of(exchange: Exchange) -> Route:
+    """The interaction that a request asks for. Raises NotSupported, MethodNotAllowed."""
+    shape = _shape(exchange.segments)
+    method = "GET" if exchange.method == "HEAD" else exchange.method
+    route = _TABLE.get((method, shape))
+    if route is None:
+        if shape in _METHODS:
+            raise MethodNotAllowed(f"Here this server answers {', '.join(_METHODS[shape])}")
+        raise NotSupported("This server has nothing under this path")
+    if route.shape[:1] == ("T",) and route.code not in codes_of(exchange.segments[0]):
+        raise MethodNotAllowed(f"This server does not offer {route.code} on {exchange.segments[0]}")
+    return route
+
+
+def _shape(segments: tuple[str, ...]) -> tuple[str, ...]:
+    if not segments or segments[0] not in TYPE_NUMBER:
+        return segments
+    shape = ["T"]
+    for position, segment in enumerate(segments[1:], start=1):
+        if segment.startswith(("_", "$")):
+            shape.append(segment)
+        elif position == 3:
+            shape.append("V")
+        else:
+            shape.append("I" if _ID.fullmatch(segment) else "?")
+    return tuple(shape)
+
+
+async def perform(exchange: Exchange, service: Service) -> Answer:
+    """One request of a caller who is known already: an entry of a batch. Raises Failure, and traces a refusal."""
+    route = route_of(exchange)
+    if route.shape == ():
+        raise NotSupported("A batch holds no other batch or transaction")
+    try:
+        return await route.interaction(exchange, service)
+    except Failure as failure:
+        await trace_refusal(exchange, service, failure)
+        raise
+
+
+async def trace_refusal(exchange: Exchange, service: Service, failure: Failure) -> None:
+    """A refusal is an access too: somebody asked for what he may not have."""
+    if not isinstance(failure, Unauthenticated | Forbidden):
+        return
+    route = route_of(exchange)  # there is one: nobody is refused before
+    resource_type = exchange.segments[0] if "T" in route.shape else None
+    resource_id = exchange.segments[1] if "I" in route.shape else None
+    row = audit.access(
+        exchange.caller,
+        route.code or "operation",
+        exchange.request_id,
+        outcome=audit.REFUSED,
+        resource_type=resource_type,
+        resource_id=resource_id,
+        patient_id=resource_id if resource_type == "Patient" else None,
+    )
+    try:
+        await service.archive.accesses.append(row)
+    except Failure as second:
+        log.warning("refusal not traced", request_id=exchange.request_id, reason=second.diagnostics)

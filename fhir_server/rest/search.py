@@ -10,6 +10,7 @@ import orjson
 from fhir_server.outcomes import Issue, UnsupportedMediaType
 from fhir_server.r4 import search_query
 from fhir_server.r4.search_query import SearchQuery
+from fhir_server.records.audit import query_for_trail
 from fhir_server.rest import audit_events
 from fhir_server.rest.http import Answer, Exchange, decode_pairs, outcome
 from fhir_server.rest.service import Service
@@ -43,7 +44,8 @@ async def _search(exchange: Exchange, service: Service, pairs: Pairs, *, sealed:
     if resource_type == "AuditEvent":
         return await audit_events.search(exchange, service, pairs, place)
     query = search_query.parse(resource_type, pairs, lenient=exchange.prefers("handling") == "lenient")
-    page = await service.archive.search(caller, query, place, exchange.request_id, urlencode(query.applied))
+    text = query_for_trail(resource_type, query.applied)
+    page = await service.archive.search(caller, query, place, exchange.request_id, text)
     self_link = (
         f"_cursor={service.page_links.seal(caller.client_id, resource_type, list(query.applied), place)}"
         if sealed

@@ -21,7 +21,7 @@ from fhir_server.store.access_log import AccessRow, insert_accesses
 from fhir_server.store.batching import Batcher
 from fhir_server.store.database import Connection, Database
 from fhir_server.store.resources import Key
-from fhir_server.store.search_index import NO_ROWS, IndexRows, rows_of
+from fhir_server.store.search_index import NO_ROWS, IndexRows, references_to, rows_of
 
 SQL = queries.load("resources")
 LARGEST_GROUP = 64
@@ -162,6 +162,7 @@ class Commits:
             for number, entry in list(planned.items()):
                 try:
                     _check(entry.plan.writes, current, known)
+                    await _check_referrers(connection, entry.plan.writes)
                 except Failure as failure:
                     results[number] = failure
                     del planned[number]
@@ -226,6 +227,17 @@ def _check(writes: Sequence[Write], current: dict[Key, _Current], known: set[Key
         )
     if missing:
         raise DanglingReference(issues=missing)
+
+
+async def _check_referrers(connection: Connection, writes: Sequence[Write]) -> None:
+    """What others refer to stays. Raises Conflict naming one of them."""
+    gone = [write for write in writes if write.render is None]
+    for write in gone:
+        hashes = references_to(TYPE_NAME[write.type], write.id)
+        others = ([other.type for other in gone], [other.id for other in gone])
+        found = await (await connection.execute(SQL["referrer"], (hashes, *others))).fetchone()
+        if found:
+            raise Conflict(f"{TYPE_NAME[write.type]}/{write.id} is referred to by {TYPE_NAME[found[0]]}/{found[1]}")
 
 
 def _check_version(write: Write, found: _Current | None) -> None:

@@ -50,7 +50,7 @@ class Resources:
 
     async def read_many(self, keys: Sequence[Key]) -> list[Stored]:
         """The current versions of those that exist, in no particular order."""
-        async with self._database.connection() as connection:
+        async with self._database.connection("generic") as connection:
             cursor = await connection.execute(
                 SQL["read_many"], ([key[0] for key in keys], [key[1] for key in keys]), binary=True
             )
@@ -73,7 +73,7 @@ class Resources:
         )
 
     async def count_versions(self, type_number: int, resource_id: str, *, since: datetime | None) -> int:
-        async with self._database.connection() as connection:
+        async with self._database.connection("generic") as connection:
             cursor = await connection.execute(
                 SQL["count_versions"], {"type": type_number, "id": resource_id, "since": since or BEGINNING}
             )
@@ -81,6 +81,6 @@ class Resources:
             return row[0] if row else 0
 
     async def _rows(self, query: str, **parameters: Any) -> list[Stored]:
-        async with self._database.connection() as connection:
+        async with self._database.connection("generic") as connection:
             cursor = await connection.execute(SQL[query], parameters, binary=True)
             return [Stored(*row) for row in await cursor.fetchall()]

@@ -109,7 +109,7 @@ class Search:
 
     async def page(self, query: SearchQuery, after: Place | None) -> Page:
         """One page of hits. Raises Unavailable when the statement takes longer than allowed."""
-        async with self._database.connection() as connection:
+        async with self._database.connection("generic" if _is_by_one_hash(query) else "custom") as connection:
             query = await _unchained(connection, query)
             if query.only_count or query.count == 0:
                 return Page((), None, await self._count(connection, query))
@@ -138,6 +138,11 @@ class Search:
 
 async def find_ids(connection: Connection, query: SearchQuery, limit: int) -> list[str]:
     """Ids of at most `limit` matches, inside a transaction of the writer (conditional interactions)."""
+    await connection.execute(b"set local plan_cache_mode = force_custom_plan")
+    return await _ids(connection, query, limit)
+
+
+async def _ids(connection: Connection, query: SearchQuery, limit: int) -> list[str]:
     query = await _unchained(connection, query)
     statement = _Statement()
     statement.add("select r.id, r.doc from resource r where")
@@ -146,6 +151,17 @@ async def find_ids(connection: Connection, query: SearchQuery, limit: int) -> li
     rows = await (await connection.execute(str(statement).encode(), statement.values)).fetchall()
     holds = _recheck(query.criteria)
     return [resource_id for resource_id, doc in rows if holds(doc)]
+
+
+def _is_by_one_hash(query: SearchQuery) -> bool:
+    """True for the newest resources with one value, such as the documents of a worker: any value has the same plan."""
+    if len(query.criteria) != 1 or query.sort is not None or query.only_count or query.total == "accurate":
+        return False
+    match query.criteria[0]:
+        case TokenIs(_, values, False) | ReferenceIs(_, values) | ReferenceHas(_, values) | UriIs(_, values):
+            return len(values) == 1
+        case _:
+            return False
 
 
 def condition_lock(resource_type: str, pairs: Sequence[tuple[str, str]]) -> int:
@@ -301,7 +317,7 @@ async def _unchained(connection: Connection, query: SearchQuery) -> SearchQuery:
     for criterion in query.criteria:
         if isinstance(criterion, Chained):
             inner = SearchQuery(criterion.target_type, (criterion.criterion,))
-            ids = await find_ids(connection, inner, MOST_CHAINED + 1)
+            ids = await _ids(connection, inner, MOST_CHAINED + 1)
             if len(ids) > MOST_CHAINED:
                 raise TooCostly(f"The chain on {criterion.parameter.code} leads to more than {MOST_CHAINED} resources")
             targets = tuple(f"{criterion.target_type}/{resource_id}" for resource_id in ids)

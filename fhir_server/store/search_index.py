@@ -7,14 +7,14 @@ A hash is 64 bits, so two values can share one: a search rechecks its page on th
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from xxhash import xxh3_64_intdigest
 
 from fhir_server.r4.index_values import Period, Reference, Text, Token, Uri, extract
 from fhir_server.r4.resource_types import TYPE_NUMBER
-from fhir_server.r4.search_parameters import SearchParameter
+from fhir_server.r4.search_parameters import SearchParameter, parameters_of
 
 SEPARATOR = "\x1f"
 PARAMETERS_PER_TYPE = 4096
@@ -73,6 +73,22 @@ def folded(text: str) -> str:
     opened = text.replace("œ", "oe").replace("Œ", "OE").replace("æ", "ae").replace("Æ", "AE")
     plain = "".join(c for c in unicodedata.normalize("NFKD", opened) if not unicodedata.combining(c))
     return " ".join(plain.casefold().split())[:LONGEST_WORD]
+
+
+@cache
+def _leading_to(target_type: str) -> tuple[int, ...]:
+    """The reference parameters of every type that may lead to `target_type`."""
+    return tuple(
+        param_key(number, parameter)
+        for name, number in TYPE_NUMBER.items()
+        for parameter in parameters_of(name).values()
+        if parameter.type == "reference" and (not parameter.targets or target_type in parameter.targets)
+    )
+
+
+def references_to(target_type: str, resource_id: str) -> list[int]:
+    """The hashes under which any resource that refers to this one is found, by whichever parameter."""
+    return [reference_to(param, f"{target_type}/{resource_id}") for param in _leading_to(target_type)]
 
 
 def rows_of(resource: Mapping[str, Any]) -> IndexRows:

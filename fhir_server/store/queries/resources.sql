@@ -54,6 +54,13 @@ from unnest(%s::smallint[], %s::text[]) as asked(type, id)
 join resource r on r.type = asked.type and r.id = asked.id
 where not r.deleted
 
+-- name: referrer
+-- One resource that refers to another by any of these hashes, other than those that go in the same unit.
+select r.type, r.id
+from token t join resource r using (rid)
+where t.h = any(%s::bigint[]) and not r.deleted and not (r.type, r.id) in (select * from unnest(%s::smallint[], %s::text[]))
+limit 1
+
 -- name: new_rids
 -- Internal keys for new resources.
 select nextval('rid_seq') from generate_series(1, %s)

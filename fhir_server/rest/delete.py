@@ -1,0 +1,21 @@
+"""delete, with If-Match: https://hl7.org/fhir/R4/http.html#delete - earlier versions stay readable."""
+
+from fhir_server.outcomes import Gone, NotFound
+from fhir_server.records.write import deletion
+from fhir_server.rest.http import Answer, Exchange
+from fhir_server.rest.service import Service
+from fhir_server.rest.update import expected_version
+
+
+async def delete(exchange: Exchange, service: Service) -> Answer:
+    """204, also for what is deleted already or was never there: the client has what it wanted."""
+    resource_type, resource_id = exchange.segments
+    wish = deletion(resource_type, resource_id, expected_version=expected_version(exchange.header(b"if-match")))
+    try:
+        (result,) = await service.door.write(
+            exchange.known_caller(), [wish], interaction="delete", request_id=exchange.request_id
+        )
+    except (NotFound, Gone):
+        return Answer(204)
+    assert result.written
+    return Answer(204, headers=[(b"etag", b'W/"%d"' % result.written.version)])
