@@ -34,9 +34,13 @@ class Caller:
     scopes: tuple[str, ...]
     purpose: str | None = None
 
+    def may(self, permission: Permission, resource_type: str) -> bool:
+        """Does a scope allow it?"""
+        return permission in _allowed(self.scopes, resource_type)
+
     def must(self, permission: Permission, resource_type: str) -> None:
         """Raises Forbidden unless a scope allows `permission` on `resource_type`."""
-        if permission not in _allowed(self.scopes, resource_type):
+        if not self.may(permission, resource_type):
             raise Forbidden(f"No scope of this client allows '{permission}' on {resource_type}")
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from fhir_server.outcomes import BadParameter, Issue
+from fhir_server.r4 import include
+from fhir_server.r4.include import Include
 from fhir_server.r4.index_values import period_of
 from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.r4.search_parameters import SearchParameter, parameters_of
@@ -112,6 +114,7 @@ class SearchQuery:
     cursor: str | None = None
     applied: tuple[tuple[str, str], ...] = ()
     ignored: tuple[Issue, ...] = field(default=())
+    includes: tuple[Include, ...] = ()
 
 
 def parse(resource_type: str, pairs: Sequence[tuple[str, str]], *, lenient: bool = False) -> SearchQuery:
@@ -138,6 +141,7 @@ def parse(resource_type: str, pairs: Sequence[tuple[str, str]], *, lenient: bool
         only_count=reader.only_count,
         cursor=reader.cursor,
         applied=tuple(reader.applied),
+        includes=tuple(reader.includes),
         ignored=tuple(Issue("warning", "not-supported", i.diagnostics, i.expression) for i in unknown),
     )
 
@@ -151,6 +155,7 @@ class _Reader:
         self.total: Literal["none", "accurate"] = "none"
         self.only_count = False
         self.cursor: str | None = None
+        self.includes: list[Include] = []
         self.applied: list[tuple[str, str]] = []
         self.faults: list[Issue] = []
 
@@ -169,6 +174,8 @@ class _Reader:
             case "_cursor":
                 self.cursor = value
                 return
+            case _ if name.partition(":")[0] in include.NAMES:
+                self.includes.append(include.include(name, value))
             case _:
                 if value == "":
                     return  # R4 3.1.1.2: a parameter without a value is as if it were not there

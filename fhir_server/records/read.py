@@ -18,6 +18,7 @@ from fhir_server.r4.search_query import IdIs, ReferenceIs, SearchQuery
 from fhir_server.records import audit
 from fhir_server.store.access_log import AccessLog
 from fhir_server.store.blobs import Blobs
+from fhir_server.store.includes import Included, Includes
 from fhir_server.store.resources import Resources, Stored
 from fhir_server.store.search import Page, Place, Search
 
@@ -30,6 +31,7 @@ class Archive:
     searches: Search
     blobs: Blobs
     accesses: AccessLog
+    includes: Includes
 
     async def read(self, caller: Caller, resource_type: str, resource_id: str, request_id: str) -> Stored:
         """The current version. Raises Forbidden, NotFound, Gone."""
@@ -101,6 +103,30 @@ class Archive:
         rows = [row._replace(patient_id=patient) for patient in sorted(shown - {None}, key=str)] or [row]
         await asyncio.gather(*(self.accesses.append(one) for one in rows))
         return page
+
+    async def along(self, caller: Caller, query: SearchQuery, page: Page, request_id: str) -> list[Included]:
+        """What `_include` and `_revinclude` bring along, without what this caller may not read. Raises TooCostly."""
+        if not query.includes:
+            return []
+        hits = ((hit.id, hit.doc) for hit in page.hits)
+        found = await self.includes.of(query.resource_type, hits, query.includes)
+        shown = [one for one in found if caller.may("r", one.type)]
+        await asyncio.gather(
+            *(
+                self.accesses.append(
+                    audit.access(
+                        caller,
+                        "search-type",
+                        request_id,
+                        resource_type=one.type,
+                        resource_id=one.id,
+                        patient_id=audit.patient_in_bytes(one.type, one.id, one.doc),
+                    )
+                )
+                for one in shown
+            )
+        )
+        return shown
 
     def content(self, stored: Stored, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         """The bytes of a Binary that was read before. Raises NotFound where it has none."""

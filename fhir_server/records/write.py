@@ -27,6 +27,7 @@ from fhir_server.store.access_log import AccessRow
 from fhir_server.store.blobs import Blob
 from fhir_server.store.commit import Commits, Plan, Unit, Write, Written
 from fhir_server.store.database import Connection
+from fhir_server.store.resources import Key, read_within
 from fhir_server.store.search import condition_lock, find_ids
 from fhir_server.store.search_index import NO_ROWS, rows_of
 
@@ -167,8 +168,9 @@ class _Attempt:
         self.request_id = request_id
         self.accesses = accesses
         self.found: dict[int, str] = {}
+        self._owners: dict[Key, str | None] = {}
         self._ready: Plan | None = None
-        if not any(one.condition for one in incoming):
+        if not any(one.condition or one.method == "delete" for one in incoming):
             self._ready = self._plan_of(_linked(incoming, {}))
 
     async def plan(self, connection: Connection) -> Plan:
@@ -179,6 +181,11 @@ class _Attempt:
         for number, one in enumerate(self.incoming):
             if one.condition and (resource_id := await _match(connection, one)):
                 self.found[number] = resource_id
+        if gone := [(TYPE_NUMBER[one.type], one.resource_id) for one in self.incoming if one.method == "delete"]:
+            self._owners = {
+                (stored.type, stored.id): audit.patient_in_bytes(TYPE_NAME[stored.type], stored.id, stored.doc or b"")
+                for stored in await read_within(connection, gone)
+            }
         return self._plan_of(_linked(self.incoming, self.found))
 
     def _plan_of(self, linked: Iterable[Incoming]) -> Plan:
@@ -193,10 +200,16 @@ class _Attempt:
                     self.request_id,
                     resource_type=one.type,
                     resource_id=one.resource_id,
-                    patient_id=one.resource_id if one.type == "Patient" else audit.patient_in(one.resource),
+                    patient_id=self._owner_of(one),
                 )
             )
         return Plan(writes, accesses)
+
+    def _owner_of(self, one: Incoming) -> str | None:
+        """Whose record it is; of what will be deleted, whose it was."""
+        if one.method == "delete":
+            return self._owners.get((TYPE_NUMBER[one.type], one.resource_id))
+        return one.resource_id if one.type == "Patient" else audit.patient_in(one.resource)
 
 
 def _refuse_twins(incoming: Sequence[Incoming]) -> None:

@@ -61,6 +61,20 @@ def _statement(base: str) -> bytes:
     )
 
 
+def _references(name: str) -> list[str]:
+    return sorted(code for code, parameter in searchable(name).items() if parameter.type == "reference")
+
+
+def _referring(name: str) -> list[tuple[str, str]]:
+    """The reference parameters of every type that may lead to this one by name."""
+    return [
+        (source, code)
+        for source in RESOURCE_TYPES
+        for code in _references(source)
+        if name in searchable(source)[code].targets
+    ]
+
+
 def _resource(name: str, codes: list[str]) -> dict[str, object]:
     if name == "AuditEvent":
         parameters = [
@@ -78,6 +92,9 @@ def _resource(name: str, codes: list[str]) -> dict[str, object]:
         "readHistory": "vread" in codes,
         "searchParam": parameters,
     }
+    if name != "AuditEvent" and "search-type" in codes:
+        statement["searchInclude"] = [f"{name}:{code}" for code in (*_references(name), "*")]
+        statement["searchRevInclude"] = [f"{source}:{code}" for source, code in _referring(name)]
     if "create" in codes:
         statement |= {"conditionalCreate": name != "Binary", "updateCreate": True}
     if name == "AuditEvent":

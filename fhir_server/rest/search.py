@@ -3,6 +3,7 @@
 The Bundle is made of the stored bytes, laid side by side.
 """
 
+from collections.abc import Sequence
 from urllib.parse import urlencode
 
 import orjson
@@ -14,6 +15,7 @@ from fhir_server.records.audit import query_for_trail
 from fhir_server.rest import audit_events
 from fhir_server.rest.http import Answer, Exchange, decode_pairs, outcome
 from fhir_server.rest.service import Service
+from fhir_server.store.includes import Included
 from fhir_server.store.search import Page, Place
 
 Pairs = list[tuple[str, str]]
@@ -46,6 +48,7 @@ async def _search(exchange: Exchange, service: Service, pairs: Pairs, *, sealed:
     query = search_query.parse(resource_type, pairs, lenient=exchange.prefers("handling") == "lenient")
     text = query_for_trail(resource_type, query.applied)
     page = await service.archive.search(caller, query, place, exchange.request_id, text)
+    along = await service.archive.along(caller, query, page, exchange.request_id)
     self_link = (
         f"_cursor={service.page_links.seal(caller.client_id, resource_type, list(query.applied), place)}"
         if sealed
@@ -56,10 +59,12 @@ async def _search(exchange: Exchange, service: Service, pairs: Pairs, *, sealed:
         if page.next
         else None
     )
-    return Answer(200, searchset(service.base, query, page, self_link, next_link))
+    return Answer(200, searchset(service.base, query, page, along, self_link, next_link))
 
 
-def searchset(base: str, query: SearchQuery, page: Page, self_link: str, next_link: str | None) -> bytes:
+def searchset(
+    base: str, query: SearchQuery, page: Page, along: Sequence[Included], self_link: str, next_link: str | None
+) -> bytes:
     """The Bundle of one page, as bytes."""
     url = f"{base}/{query.resource_type}"
     links = [{"relation": "self", "url": f"{url}?{self_link}" if self_link else url}]
@@ -72,6 +77,11 @@ def searchset(base: str, query: SearchQuery, page: Page, self_link: str, next_li
     prefix = b'{"fullUrl":"' + url.encode() + b"/"
     entries = [
         b'%s%s","resource":%s,"search":{"mode":"match"}}' % (prefix, hit.id.encode(), hit.doc) for hit in page.hits
+    ]
+    entries += [
+        b'{"fullUrl":"%s/%s/%s","resource":%s,"search":{"mode":"include"}}'
+        % (base.encode(), one.type.encode(), one.id.encode(), one.doc)
+        for one in along
     ]
     if query.ignored:
         entries.append(_outcome_entry(query.ignored))

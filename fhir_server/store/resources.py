@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from fhir_server.store import queries
 from fhir_server.store.batching import Batcher
-from fhir_server.store.database import Database
+from fhir_server.store.database import Connection, Database
 
 SQL = queries.load("resources")
 BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
@@ -51,10 +51,7 @@ class Resources:
     async def read_many(self, keys: Sequence[Key]) -> list[Stored]:
         """The current versions of those that exist, in no particular order."""
         async with self._database.connection("generic") as connection:
-            cursor = await connection.execute(
-                SQL["read_many"], ([key[0] for key in keys], [key[1] for key in keys]), binary=True
-            )
-            return [Stored(*row) for row in await cursor.fetchall()]
+            return await read_within(connection, keys)
 
     async def read_version(self, type_number: int, resource_id: str, version: int) -> Stored | None:
         return next(iter(await self._rows("read_version", type=type_number, id=resource_id, version=version)), None)
@@ -84,3 +81,10 @@ class Resources:
         async with self._database.connection("generic") as connection:
             cursor = await connection.execute(SQL[query], parameters, binary=True)
             return [Stored(*row) for row in await cursor.fetchall()]
+
+
+async def read_within(connection: Connection, keys: Sequence[Key]) -> list[Stored]:
+    """The current versions of those that exist, inside a transaction of somebody else."""
+    columns = [key[0] for key in keys], [key[1] for key in keys]
+    cursor = await connection.execute(SQL["read_many"], columns, binary=True)
+    return [Stored(*row) for row in await cursor.fetchall()]

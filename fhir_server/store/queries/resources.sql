@@ -61,6 +61,12 @@ from token t join resource r using (rid)
 where t.h = any(%s::bigint[]) and not r.deleted and not (r.type, r.id) in (select * from unnest(%s::smallint[], %s::text[]))
 limit 1
 
+-- name: referring
+-- The resources of one type that are found under any of these reference hashes.
+select r.id, r.doc from resource r
+where r.rid in (select t.rid from token t where t.h = any(%s::bigint[])) and r.type = %s and not r.deleted
+order by r.rid limit %s
+
 -- name: new_rids
 -- Internal keys for new resources.
 select nextval('rid_seq') from generate_series(1, %s)
