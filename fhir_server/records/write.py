@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 import orjson
 
 from fhir_server.caller import Caller, Permission
-from fhir_server.outcomes import BadParameter, BadSyntax, DanglingReference, Issue, MultipleMatches
+from fhir_server.outcomes import BadParameter, BadSyntax, DanglingReference, Issue, MultipleMatches, NotFound
 from fhir_server.r4 import search_query
 from fhir_server.r4.references import is_local, literal_references
 from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
@@ -38,7 +38,9 @@ Alongside = Callable[[Connection, Sequence[Written]], Awaitable[None]]
 class Incoming:
     """One resource to write. `body` is its JSON as received, `resource` the same parsed; a deletion has no body.
 
-    `condition` is If-None-Exist: the pairs of its query. `full_url` is its name inside a Bundle.
+    `condition` holds the pairs of a query: of If-None-Exist for a create, which then does nothing where it finds
+    one; of a conditional update or delete, which is then about the one that it finds. `full_url` is its name inside a
+    Bundle.
     """
 
     resource: Mapping[str, Any]
@@ -89,10 +91,11 @@ def incoming_from_bytes(
         raise BadParameter(
             f"The URL says {resource_type}, the body {resource['resourceType']}", expression="resourceType"
         )
-    if method == "update" and resource.get("id") != resource_id:
+    if method == "update" and condition is None and resource.get("id") != resource_id:
         raise BadParameter("The id in the body is not the id in the URL", expression=f"{resource_type}.id")
     validate(resource)
-    return Incoming(resource, body, method, resource_id or new_id(), condition, expected_version)
+    given = resource.get("id") if method == "update" else None
+    return Incoming(resource, body, method, resource_id or given or new_id(), condition, expected_version)
 
 
 def incoming_from_dict(resource: Mapping[str, Any], *, method: Literal["create", "update"] = "create") -> Incoming:
@@ -101,10 +104,17 @@ def incoming_from_dict(resource: Mapping[str, Any], *, method: Literal["create",
     return Incoming(resource, orjson.dumps(resource), method, resource["id"])
 
 
-def deletion(resource_type: str, resource_id: str, *, expected_version: int | None = None) -> Incoming:
-    """The wish that a resource be deleted; its earlier versions stay readable."""
-    resource = {"resourceType": resource_type, "id": resource_id}
-    return Incoming(resource, b"", "delete", resource_id, expected_version=expected_version)
+def deletion(
+    resource_type: str,
+    resource_id: str | None,
+    *,
+    condition: tuple[tuple[str, str], ...] | None = None,
+    expected_version: int | None = None,
+) -> Incoming:
+    """The wish that a resource be deleted, known by its id or by criteria; its earlier versions stay readable."""
+    identity = resource_id or new_id()
+    resource = {"resourceType": resource_type, "id": identity}
+    return Incoming(resource, b"", "delete", identity, condition, expected_version)
 
 
 PERMISSIONS: Final[Mapping[str, Permission]] = {"create": "c", "update": "u", "delete": "d"}
@@ -134,6 +144,8 @@ class Door:
         """
         for one in incoming:
             caller.must(PERMISSIONS[one.method], one.type)
+            if one.condition and one.method != "create":
+                caller.must("s", one.type)  # the answer tells whether anything meets the criteria
         _refuse_twins(incoming)
         attempt = _Attempt(caller, incoming, interaction, request_id, accesses)
         unit = Unit(
@@ -147,7 +159,7 @@ class Door:
             Outcome(one.type, attempt.found[number], None)
             if number in attempt.found
             else Outcome(one.type, one.resource_id, next(written))
-            for number, one in enumerate(incoming)
+            for number, one in enumerate(attempt.meant)
         ]
 
 
@@ -168,6 +180,7 @@ class _Attempt:
         self.request_id = request_id
         self.accesses = accesses
         self.found: dict[int, str] = {}
+        self.meant: list[Incoming] = list(incoming)
         self._owners: dict[Key, str | None] = {}
         self._ready: Plan | None = None
         if not any(one.condition or one.method == "delete" for one in incoming):
@@ -178,15 +191,19 @@ class _Attempt:
         if self._ready:
             return self._ready
         self.found = {}
+        self.meant = list(self.incoming)
         for number, one in enumerate(self.incoming):
-            if one.condition and (resource_id := await _match(connection, one)):
+            resource_id = await _match(connection, one) if one.condition else None
+            if one.method == "create" and resource_id:
                 self.found[number] = resource_id
-        if gone := [(TYPE_NUMBER[one.type], one.resource_id) for one in self.incoming if one.method == "delete"]:
+            elif one.condition and one.method != "create":
+                self.meant[number] = _about(one, resource_id)
+        if gone := [(TYPE_NUMBER[one.type], one.resource_id) for one in self.meant if one.method == "delete"]:
             self._owners = {
                 (stored.type, stored.id): audit.patient_in_bytes(TYPE_NAME[stored.type], stored.id, stored.doc or b"")
                 for stored in await read_within(connection, gone)
             }
-        return self._plan_of(_linked(self.incoming, self.found))
+        return self._plan_of(_linked(self.meant, self.found))
 
     def _plan_of(self, linked: Iterable[Incoming]) -> Plan:
         writes: list[Write] = []
@@ -232,14 +249,31 @@ def _refuse_twins(incoming: Sequence[Incoming]) -> None:
         raise BadParameter(issues=faults)
 
 
+def _about(one: Incoming, resource_id: str | None) -> Incoming:
+    """A conditional update or delete, now that its criteria were asked (R4 3.1.0.4.3, 3.1.0.7.1).
+
+    Raises NotFound for a deletion of nothing, BadParameter for an update whose body names another id than the match.
+    """
+    if resource_id is None:
+        if one.method == "delete":
+            raise NotFound(f"No {one.type} meets the criteria")
+        return one
+    given = one.resource.get("id")
+    if one.method == "update" and given not in (None, resource_id):
+        raise BadParameter("The criteria find another id than that of the body", expression=f"{one.type}.id")
+    if one.method == "delete":
+        return replace(one, resource_id=resource_id, resource={**one.resource, "id": resource_id})
+    return replace(one, resource_id=resource_id)
+
+
 async def _match(connection: Connection, one: Incoming) -> str | None:
-    """The resource that the condition of a conditional create finds, or None."""
+    """The resource that a condition finds, or None. Raises MultipleMatches, BadParameter."""
     query: SearchQuery = search_query.parse(one.type, one.condition or ())
     if not query.criteria:
-        raise BadParameter("If-None-Exist has no criterion", expression=one.where)
+        raise BadParameter("A condition needs a criterion", expression=one.where)
     ids = await find_ids(connection, query, 2)
     if len(ids) > 1:
-        raise MultipleMatches(f"If-None-Exist finds more than one {one.type}", expression=one.where)
+        raise MultipleMatches(f"The condition finds more than one {one.type}", expression=one.where)
     return ids[0] if ids else None
 
 
@@ -301,6 +335,6 @@ def name_of(written: Written) -> str:
 def condition_of(value: str) -> tuple[tuple[str, str], ...]:
     """The pairs of an If-None-Exist header or `ifNoneExist` element. Raises BadSyntax when it is empty."""
     pairs = tuple(parse_qsl(value.partition("?")[2] or value, keep_blank_values=True))
-    if not pairs:
-        raise BadSyntax("If-None-Exist is empty")
+    if not pairs or any("\0" in name or "\0" in text for name, text in pairs):
+        raise BadSyntax("If-None-Exist is empty or holds a NUL character")
     return pairs

@@ -39,7 +39,8 @@ async def batch(exchange: Exchange, service: Service, posted: Mapping[str, Any],
 
 def _as_exchange(whole: Exchange, entry: Any, body: bytes) -> Exchange:
     """The entry as the request that it would be over HTTP."""
-    request: Mapping[str, Any] = (entry.get("request") if isinstance(entry, dict) else None) or {}
+    given = entry.get("request") if isinstance(entry, dict) else None
+    request: Mapping[str, Any] = given if isinstance(given, dict) else {}
     path, _, query = str(request.get("url", "")).partition("?")
     headers = dict(FHIR_ONLY)
     headers.update((name, str(request[key]).encode()) for key, name in HEADERS.items() if key in request)

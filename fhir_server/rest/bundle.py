@@ -45,9 +45,16 @@ async def bundle(exchange: Exchange, service: Service) -> Answer:
     if posted["resourceType"] != "Bundle" or posted.get("type") not in ("transaction", "batch"):
         raise BadSyntax("What is posted to the base is a Bundle of type transaction or batch", expression="Bundle.type")
     if posted["type"] == "batch":
-        return await batch(exchange, service, posted, [bytes(entry.resource) for entry in _decode(body).entry])
+        return await batch(exchange, service, posted, [bytes(entry.resource) for entry in _raw(body).entry])
     validate(posted)
-    return await _transaction(exchange, service, posted, _decode(body))
+    return await _transaction(exchange, service, posted, _raw(body))
+
+
+def _raw(body: bytes) -> RawBundle:
+    try:
+        return _decode(body)
+    except msgspec.ValidationError as error:
+        raise BadSyntax("Bundle.entry is an array of objects", expression="Bundle.entry") from error
 
 
 async def _transaction(exchange: Exchange, service: Service, posted: Mapping[str, Any], raw: RawBundle) -> Answer:

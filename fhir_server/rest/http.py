@@ -113,9 +113,12 @@ class Exchange:
 
 def decode_pairs(query: bytes) -> list[tuple[str, str]]:
     try:
-        return parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=200)
+        pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=200)
     except (UnicodeDecodeError, ValueError) as error:
         raise BadSyntax("The parameters are not percent-encoded UTF-8") from error
+    if any("\0" in name or "\0" in value for name, value in pairs):
+        raise BadSyntax("The parameters hold a NUL character")
+    return pairs
 
 
 def outcome(issues: Iterable[Issue]) -> dict[str, Any]:

@@ -96,7 +96,12 @@ def _resource(name: str, codes: list[str]) -> dict[str, object]:
         statement["searchInclude"] = [f"{name}:{code}" for code in (*_references(name), "*")]
         statement["searchRevInclude"] = [f"{source}:{code}" for source, code in _referring(name)]
     if "create" in codes:
-        statement |= {"conditionalCreate": name != "Binary", "updateCreate": True}
+        statement |= {
+            "conditionalCreate": name != "Binary",
+            "conditionalUpdate": name != "Binary",
+            "conditionalDelete": "single",
+            "updateCreate": True,
+        }
     if name == "AuditEvent":
         statement["versioning"] = "no-version"
     return statement

@@ -15,14 +15,14 @@ from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.records import audit
 from fhir_server.rest.bundle import bundle
 from fhir_server.rest.create import create
-from fhir_server.rest.delete import delete
+from fhir_server.rest.delete import conditional_delete, delete
 from fhir_server.rest.history import history
 from fhir_server.rest.http import Answer, Exchange
 from fhir_server.rest.metadata import metadata
 from fhir_server.rest.read import read, vread
 from fhir_server.rest.search import search, search_by_post
 from fhir_server.rest.service import Service
-from fhir_server.rest.update import update
+from fhir_server.rest.update import conditional_update, update
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +48,9 @@ ROUTES = (
     Route("POST", ("T",), create, "create"),
     Route("GET", ("T", "I"), read, "read"),
     Route("PUT", ("T", "I"), update, "update"),
+    Route("PUT", ("T",), conditional_update, "update"),
     Route("DELETE", ("T", "I"), delete, "delete"),
+    Route("DELETE", ("T",), conditional_delete, "delete"),
     Route("GET", ("T", "I", "_history"), history, "history-instance"),
     Route("GET", ("T", "I", "_history", "V"), vread, "vread"),
 )

@@ -1,8 +1,8 @@
-"""update, with If-Match and update as create: https://hl7.org/fhir/R4/http.html#update"""
+"""update, by id or by criteria, with If-Match and update as create: https://hl7.org/fhir/R4/http.html#update"""
 
 import re
 
-from fhir_server.outcomes import BadParameter
+from fhir_server.outcomes import BadParameter, MethodNotAllowed
 from fhir_server.records.write import incoming_from_bytes
 from fhir_server.rest import binary
 from fhir_server.rest.create import written_answer
@@ -30,6 +30,34 @@ async def update(exchange: Exchange, service: Service) -> Answer:
         exchange.known_caller(), [incoming], interaction="update", request_id=exchange.request_id
     )
     return await written_answer(exchange, service, result)
+
+
+async def conditional_update(exchange: Exchange, service: Service) -> Answer:
+    """PUT Type?criteria: of none a create, of one an update, of more 412 (https://hl7.org/fhir/R4/http.html#cond-update)."""
+    (resource_type,) = exchange.segments
+    exchange.known_caller().must("u", resource_type)
+    if resource_type == "Binary":
+        raise MethodNotAllowed("A Binary is updated by its id")
+    exchange.needs_json()
+    incoming = incoming_from_bytes(
+        await exchange.body(service.largest_body),
+        method="update",
+        resource_type=resource_type,
+        condition=criteria(exchange),
+        expected_version=expected_version(exchange.header(b"if-match")),
+    )
+    (result,) = await service.door.write(
+        exchange.known_caller(), [incoming], interaction="update", request_id=exchange.request_id
+    )
+    return await written_answer(exchange, service, result)
+
+
+def criteria(exchange: Exchange) -> tuple[tuple[str, str], ...]:
+    """The criteria in the URL of a conditional update or delete. Raises BadParameter where there are none."""
+    pairs = tuple((name, value) for name, value in exchange.pairs() if name not in ("_format", "_pretty"))
+    if not pairs:
+        raise BadParameter("Say which resource: by its id, or by criteria after the ?")
+    return pairs
 
 
 def expected_version(if_match: str | None) -> int | None:

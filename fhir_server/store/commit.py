@@ -99,6 +99,10 @@ class _Current:
     doc: bytes | None
 
 
+class _Overlaps(Exception):
+    """A condition led to what another unit of the group writes: this one has to see it written first."""
+
+
 Clock = Callable[[], datetime]
 
 
@@ -127,9 +131,14 @@ class Commits:
         alone = len(units) == 1 or any(unit.alongside for unit in units)
         if not alone:
             try:
-                return await self._commit(units)
+                results = await self._commit(units)
             except psycopg.Error:
                 log.info("group commit failed, retrying one by one", units=len(units))
+            else:
+                return [
+                    await self._commit_alone(unit) if isinstance(result, _Overlaps) else result
+                    for unit, result in zip(units, results, strict=True)
+                ]
         return [await self._commit_alone(unit) for unit in units]
 
     async def _commit_alone(self, unit: Unit) -> list[Written] | BaseException:
@@ -151,12 +160,20 @@ class Commits:
         results: dict[int, list[Written] | BaseException] = {}
         async with self._database.transaction() as connection:
             planned: dict[int, _Planned] = {}
+            claimed: set[Key] = set()
             await _hold_locks(connection, units)
             for number, unit in enumerate(units):
                 try:
-                    planned[number] = _Planned(unit, await unit.plan(connection))
+                    plan = await unit.plan(connection)
                 except Failure as failure:
                     results[number] = failure
+                    continue
+                keys = {(write.type, write.id) for write in plan.writes}
+                if keys & claimed:
+                    results[number] = _Overlaps()
+                    continue
+                claimed |= keys
+                planned[number] = _Planned(unit, plan)
             current = await _load_current(connection, planned.values())
             known = await _load_references(connection, planned.values())
             for number, entry in list(planned.items()):
