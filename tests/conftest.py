@@ -11,7 +11,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -108,12 +108,14 @@ def prepared() -> set[str]:
 
 
 @contextlib.contextmanager
-def new_database(cluster: str, template: str = "template0") -> Iterator[str]:
+def new_database(cluster: str, template: str = "template0") -> Generator[str]:
     """A database of its own in a cluster, dropped at the end whoever still holds it."""
     name = f"test_{next(_numbers)}"
     with psycopg.connect(cluster, autocommit=True) as connection:
         connection.execute(
-            sql.SQL("create database {} template {} strategy file_copy").format(sql.Identifier(name), sql.Identifier(template))
+            sql.SQL("create database {} template {} strategy file_copy").format(
+                sql.Identifier(name), sql.Identifier(template)
+            )
         )
     try:
         yield f"{cluster.rpartition(' ')[0]} dbname={name}"

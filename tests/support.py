@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +80,7 @@ def settings_of(dsn: str, redis_url: str, data: Path, **changes: object) -> Sett
 
 
 @contextlib.asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[Server]:
+async def serving(settings: Settings) -> AsyncGenerator[Server]:
     """The whole ASGI application, started and stopped."""
     app = application.create(settings)
     postgres = settings.postgres
@@ -194,7 +194,9 @@ def link(bundle: Mapping[str, Any], relation: str) -> str | None:
 def ids_of(bundle: Mapping[str, Any]) -> list[str]:
     """Ids of the matches of a Bundle, in their order."""
     return [
-        one["resource"]["id"] for one in bundle.get("entry", []) if one.get("search", {}).get("mode", "match") == "match"
+        one["resource"]["id"]
+        for one in bundle.get("entry", [])
+        if one.get("search", {}).get("mode", "match") == "match"
     ]
 
 

@@ -38,9 +38,12 @@ class ClientCredentials:
                     f"The token endpoint answered {response.status_code}",
                     later=response.status_code >= 500 or response.status_code == 429,
                 )
-            answer = response.json()
-            self._token = answer["access_token"]
-            self._until = time.monotonic() + float(answer.get("expires_in", 60)) - MARGIN
+            try:
+                answer = response.json()
+                self._token = str(answer["access_token"])
+                self._until = time.monotonic() + float(answer.get("expires_in", 60)) - MARGIN
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise NoToken("The token endpoint answered something that is no token", later=True) from error
         return f"Bearer {self._token}"
 
     def forget(self) -> None:

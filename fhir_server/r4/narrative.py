@@ -43,7 +43,7 @@ def what_is_wrong(div: str) -> str | None:
     if not text.startswith("<div"):  # so no DOCTYPE, and no entity of one's own
         return "must be one XHTML div"
     if "&" in text:
-        text = ENTITY.sub(_character, text)
+        text = ENTITY.sub(character, text)
     if _is_plain(text):
         return None
     try:
@@ -87,7 +87,7 @@ def _is_plain(text: str) -> bool:
     return True
 
 
-def _character(match: re.Match[str]) -> str:
+def character(match: re.Match[str]) -> str:
     """HTML's named entities, which XML alone does not know, as the characters that they stand for."""
     name = match.group(1)
     known = name not in XML_ENTITIES and name in name2codepoint

@@ -7,6 +7,7 @@ the other, so that an entry may read what the one before it wrote.
 from collections.abc import AsyncIterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
@@ -51,7 +52,7 @@ def _as_exchange(whole: Exchange, entry: Any, body: bytes) -> Exchange:
     scope = {
         "method": str(request.get("method", "")),
         "headers": list(headers.items()),
-        "query_string": query.encode("ascii", "replace"),
+        "query_string": quote(query, safe="%&=+/:,|$;@!*'()~?").encode(),
     }
 
     async def receive() -> dict[str, Any]:

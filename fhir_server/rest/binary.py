@@ -16,13 +16,17 @@ from fhir_server.outcomes import BadParameter, BadSyntax, RangeNotSatisfiable
 from fhir_server.records.render import without_member
 from fhir_server.records.validation import parse_json, validate
 from fhir_server.records.write import Incoming, new_id
-from fhir_server.rest.http import JSON_TYPES, Answer, Exchange, Header
+from fhir_server.rest.forms import FORMS, received
+from fhir_server.rest.http import Answer, Exchange, Header
 from fhir_server.rest.service import Service
 from fhir_server.store.resources import Stored
 
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _MEDIA_TYPE = re.compile(r"[a-z0-9.+\-]{1,64}/[a-z0-9.+\-]{1,64}", re.IGNORECASE)
 _BASE64_MULTIPLE = 3
+# Plain JSON and XML may be the document itself: only the FHIR types, or _format=json, ask for the resource.
+ASKS_FOR_FHIR = frozenset({"application/fhir+json", "application/fhir+xml", "json", "xml"})
+RESOURCE_TYPES = frozenset({*(name for name, form in FORMS.items() if form == "json"), "application/fhir+xml"})
 
 
 def answer(exchange: Exchange, service: Service, stored: Stored) -> Answer:
@@ -57,10 +61,7 @@ def answer(exchange: Exchange, service: Service, stored: Stored) -> Answer:
 
 def _wants_fhir(exchange: Exchange) -> bool:
     wanted = dict(exchange.pairs()).get("_format") or exchange.header(b"accept") or ""
-    return any(
-        part.partition(";")[0].strip().lower() in JSON_TYPES - {"application/json", "text/json"}
-        for part in wanted.split(",")
-    )
+    return any(part.partition(";")[0].strip().lower().replace(" ", "+") in ASKS_FOR_FHIR for part in wanted.split(","))
 
 
 async def _as_resource(service: Service, stored: Stored, doc: bytes) -> AsyncIterator[bytes]:
@@ -100,8 +101,8 @@ async def incoming(exchange: Exchange, service: Service, resource_id: str | None
     """A Binary as it is sent: raw bytes with their media type, or the resource with base64 data."""
     method = "update" if resource_id else "create"
     media_type = exchange.media_type()
-    if media_type in JSON_TYPES:
-        body = await exchange.body(service.largest_body)
+    if media_type in RESOURCE_TYPES:
+        body = await received(exchange, service.largest_body)
         incoming = await from_json(body, service, method, resource_id)
         if resource_id and incoming.resource.get("id") != resource_id:
             raise BadParameter("The id in the body is not the id in the URL", expression="Binary.id")

@@ -19,6 +19,7 @@ from fhir_server.records.validation import parse_json, validate
 from fhir_server.records.write import Incoming, Outcome, condition_of, deletion, new_id
 from fhir_server.rest import binary
 from fhir_server.rest.batch import batch
+from fhir_server.rest.forms import received
 from fhir_server.rest.http import Answer, Exchange
 from fhir_server.rest.service import Service
 from fhir_server.rest.update import expected_version
@@ -39,8 +40,7 @@ _decode = msgspec.json.Decoder(RawBundle).decode
 
 async def bundle(exchange: Exchange, service: Service) -> Answer:
     """POST to the base: a Bundle of type batch or transaction."""
-    exchange.needs_json()
-    body = await exchange.body(service.largest_body)
+    body = await received(exchange, service.largest_body)
     posted = parse_json(body)
     if posted["resourceType"] != "Bundle" or posted.get("type") not in ("transaction", "batch"):
         raise BadSyntax("What is posted to the base is a Bundle of type transaction or batch", expression="Bundle.type")

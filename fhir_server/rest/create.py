@@ -8,6 +8,7 @@ from fhir_server.outcomes import Issue
 from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.records.write import Outcome, condition_of, incoming_from_bytes
 from fhir_server.rest import binary
+from fhir_server.rest.forms import received
 from fhir_server.rest.http import Answer, Exchange, Header, outcome
 from fhir_server.rest.service import Service
 
@@ -18,10 +19,9 @@ async def create(exchange: Exchange, service: Service) -> Answer:
     if resource_type == "Binary":
         incoming = await binary.incoming(exchange, service, None)
     else:
-        exchange.needs_json()
         condition = exchange.header(b"if-none-exist")
         incoming = incoming_from_bytes(
-            await exchange.body(service.largest_body),
+            await received(exchange, service.largest_body),
             method="create",
             resource_type=resource_type,
             condition=condition_of(condition) if condition is not None else None,

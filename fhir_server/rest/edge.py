@@ -7,8 +7,9 @@ import structlog
 
 from fhir_server.outcomes import Failure
 from fhir_server.rest.authentication import Authentication
-from fhir_server.rest.http import Answer, Exchange, Header, failure_answer, surprise_answer
-from fhir_server.rest.routes import route_of, trace_refusal
+from fhir_server.rest.forms import in_form, wanted
+from fhir_server.rest.http import FHIR_JSON, Answer, Exchange, Header, failure_answer, surprise_answer
+from fhir_server.rest.routes import Route, route_of, trace_refusal
 from fhir_server.rest.service import Service
 
 log = structlog.get_logger(__name__)
@@ -29,11 +30,10 @@ class Edge:
         segments = tuple(segment for segment in path.split("/") if segment)
         exchange = Exchange(scope, receive, segments)
         try:
-            answer = await self._answer(exchange)
-            await _send(send, answer, exchange)
+            await _send(send, await self._answer(exchange), exchange)
         except Failure as failure:
             await trace_refusal(exchange, self._service, failure)
-            await _send(send, failure_answer(failure, exchange.request_id), exchange)
+            await _send(send, await _told(exchange, failure), exchange)
         except Exception:
             log.exception("request failed", request_id=exchange.request_id, method=exchange.method)
             await _send(send, surprise_answer(exchange.request_id), exchange)
@@ -42,7 +42,26 @@ class Edge:
         route = route_of(exchange)
         if route.needs_caller:
             exchange.caller = await self._authentication.caller(exchange.headers.get(b"authorization"))
-        return await route.interaction(exchange, self._service)
+        if _streams(exchange, route):
+            answer = await route.interaction(exchange, self._service)
+            return await in_form(answer, wanted(exchange)) if answer.media_type == FHIR_JSON else answer
+        form = wanted(exchange)
+        answer = await route.interaction(exchange, self._service)
+        return await in_form(answer, wanted(exchange) if exchange.asked_format else form)
+
+
+def _streams(exchange: Exchange, route: Route) -> bool:
+    """A Binary is answered in any media type that it has, so its Accept may name any."""
+    return exchange.segments[:1] == ("Binary",) and route.code in ("read", "vread")
+
+
+async def _told(exchange: Exchange, failure: Failure) -> Answer:
+    """The OperationOutcome in the form that the client reads, in JSON where it reads neither."""
+    answer = failure_answer(failure, exchange.request_id)
+    try:
+        return await in_form(answer, wanted(exchange))
+    except Failure:
+        return answer
 
 
 async def _send(send: Any, answer: Answer, exchange: Exchange) -> None:

@@ -19,7 +19,6 @@ FROM_THE_NEWEST = 2**31 - 1
 async def history(exchange: Exchange, service: Service) -> Answer:
     resource_type, resource_id, _ = exchange.segments
     pairs = dict(exchange.pairs())
-    exchange.accepts_json(pairs.items())
     for name in pairs:
         if name not in ("_count", "_since", "_before", "_format", "_pretty"):
             raise BadParameter(f"{name} is not a parameter of history", expression=name)

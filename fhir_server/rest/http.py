@@ -13,11 +13,9 @@ from urllib.parse import parse_qsl
 import orjson
 
 from fhir_server.caller import Caller
-from fhir_server.outcomes import BadSyntax, Failure, Issue, NotAcceptable, TooLarge, UnsupportedMediaType
+from fhir_server.outcomes import BadSyntax, Failure, Issue, TooLarge
 
 FHIR_JSON = b"application/fhir+json; charset=utf-8"
-JSON_TYPES = frozenset({"application/fhir+json", "application/json", "text/json", "json"})
-XML_TYPES = frozenset({"application/fhir+xml", "application/xml", "text/xml", "xml"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9\-]{1,64}")
 
 Header = tuple[bytes, bytes]
@@ -36,7 +34,7 @@ class Answer:
 class Exchange:
     """One request, as a FHIR interaction needs it."""
 
-    __slots__ = ("_receive", "caller", "headers", "method", "query", "request_id", "segments")
+    __slots__ = ("_receive", "asked_format", "caller", "headers", "method", "query", "request_id", "segments")
 
     def __init__(self, scope: Mapping[str, Any], receive: Any, segments: tuple[str, ...]) -> None:
         self.method: str = scope["method"]
@@ -44,6 +42,7 @@ class Exchange:
         self.query: bytes = scope["query_string"]
         self.segments = segments
         self.caller: Caller | None = None
+        self.asked_format: str | None = None  # the _format of a form that was posted
         self.request_id = self._request_id()
         self._receive = receive
 
@@ -88,19 +87,6 @@ class Exchange:
     def media_type(self) -> str:
         """Of the body, without its parameters, in lower case."""
         return (self.header(b"content-type") or "").partition(";")[0].strip().lower()
-
-    def needs_json(self) -> None:
-        """Raises UnsupportedMediaType unless the body is FHIR JSON."""
-        media_type = self.media_type()
-        if media_type not in JSON_TYPES:
-            raise UnsupportedMediaType(f"This server reads application/fhir+json, not '{media_type[:100]}'")
-
-    def accepts_json(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
-        """Raises NotAcceptable when the client wants nothing that this server makes."""
-        wanted = dict(pairs).get("_format") or self.header(b"accept") or "*/*"
-        types = [part.partition(";")[0].strip().lower() for part in wanted.split(",")]
-        if not any(t in JSON_TYPES or t in ("*/*", "application/*") or "fhir+json" in t for t in types):
-            raise NotAcceptable("This server answers application/fhir+json")
 
     def prefers(self, name: str) -> str | None:
         """One preference of the Prefer header (RFC 7240), or None."""

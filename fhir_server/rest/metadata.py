@@ -18,7 +18,6 @@ PUBLISHED = "2026-11-22"
 
 
 async def metadata(exchange: Exchange, service: Service) -> Answer:
-    exchange.accepts_json(exchange.pairs())
     return Answer(200, _statement(service.base))
 
 
@@ -36,7 +35,7 @@ def _statement(base: str) -> bytes:
             "software": {"name": "dmst-fhir", "version": version("dmst-fhir")},
             "implementation": {"description": "Interoperability server of scanned DMST", "url": base},
             "fhirVersion": "4.0.1",
-            "format": ["application/fhir+json", "json"],
+            "format": ["application/fhir+json", "application/fhir+xml", "json", "xml"],
             "rest": [
                 {
                     "mode": "server",

@@ -32,8 +32,6 @@ async def vread(exchange: Exchange, service: Service) -> Answer:
 def _answer(exchange: Exchange, service: Service, resource_type: str, stored: Stored) -> Answer:
     if resource_type == "Binary":
         return binary.answer(exchange, service, stored)
-    if exchange.query or b"accept" in exchange.headers:
-        exchange.accepts_json(exchange.pairs())
     headers = version_headers(stored)
     if not_modified(exchange, stored):
         return Answer(304, b"", headers)

@@ -30,13 +30,13 @@ async def search_by_post(exchange: Exchange, service: Service) -> Answer:
     """POST Type/_search with the parameters as a form; those of the URL count too."""
     if exchange.media_type() != "application/x-www-form-urlencoded":
         raise UnsupportedMediaType("A search by POST is application/x-www-form-urlencoded")
-    body = await exchange.body(1024 * 1024)
-    return await _search(exchange, service, exchange.pairs() + decode_pairs(body), sealed=True)
+    body = decode_pairs(await exchange.body(1024 * 1024))
+    exchange.asked_format = dict(body).get("_format")
+    return await _search(exchange, service, exchange.pairs() + body, sealed=True)
 
 
 async def _search(exchange: Exchange, service: Service, pairs: Pairs, *, sealed: bool = False) -> Answer:
     resource_type = exchange.segments[0]
-    exchange.accepts_json(pairs)
     caller = exchange.known_caller()
     caller.must("s", resource_type)
     place: Place | None = None

@@ -6,6 +6,7 @@ from fhir_server.outcomes import BadParameter, MethodNotAllowed
 from fhir_server.records.write import incoming_from_bytes
 from fhir_server.rest import binary
 from fhir_server.rest.create import written_answer
+from fhir_server.rest.forms import received
 from fhir_server.rest.http import Answer, Exchange
 from fhir_server.rest.service import Service
 
@@ -18,9 +19,8 @@ async def update(exchange: Exchange, service: Service) -> Answer:
     if resource_type == "Binary":
         incoming = await binary.incoming(exchange, service, resource_id)
     else:
-        exchange.needs_json()
         incoming = incoming_from_bytes(
-            await exchange.body(service.largest_body),
+            await received(exchange, service.largest_body),
             method="update",
             resource_type=resource_type,
             resource_id=resource_id,
@@ -38,9 +38,8 @@ async def conditional_update(exchange: Exchange, service: Service) -> Answer:
     exchange.known_caller().must("u", resource_type)
     if resource_type == "Binary":
         raise MethodNotAllowed("A Binary is updated by its id")
-    exchange.needs_json()
     incoming = incoming_from_bytes(
-        await exchange.body(service.largest_body),
+        await received(exchange, service.largest_body),
         method="update",
         resource_type=resource_type,
         condition=criteria(exchange),

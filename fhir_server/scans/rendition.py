@@ -11,7 +11,6 @@ from typing import Final
 
 import img2pdf
 import pikepdf
-import pikepdf.pdfa
 import pypdfium2
 from PIL import Image
 
@@ -49,15 +48,17 @@ def to_pdfa(source: Path, target: Path) -> None:
 
     Raises BusinessRule when the image cannot be read, or cannot be carried by PDF/A-2b (CMYK, for one).
     """
+    from pikepdf import pdfa  # with its fonts a sixth of what the server would take to start
+
     part = target.with_name(f".{target.name}.part")
     try:
         with pikepdf.open(_image_pdf(source)) as pdf:
-            pikepdf.pdfa.prepare(pdf, "2b")
+            pdfa.prepare(pdf, "2b")
             with pdf.open_metadata(set_pikepdf_as_editor=False, update_docinfo=False) as metadata:
                 metadata["xmp:MetadataDate"] = _UNDATED
-            pikepdf.pdfa.save(pdf, part, "2b", repair=False, deterministic_id=True)
+            pdfa.save(pdf, part, "2b", repair=False, deterministic_id=True)
         os.replace(part, target)
-    except (pikepdf.PdfError, pikepdf.pdfa.PdfaError) as error:
+    except (pikepdf.PdfError, pdfa.PdfaError) as error:
         raise BusinessRule("PDF/A-2b cannot carry this image.") from error
     finally:
         part.unlink(missing_ok=True)

@@ -100,7 +100,28 @@ class _Current:
 
 
 class _Overlaps(Exception):
-    """A condition led to what another unit of the group writes: this one has to see it written first."""
+    """This unit has to see what another one of its group writes, written first."""
+
+
+class _Claimed:
+    """What the units of a group write, delete and refer to, as far as it is known."""
+
+    def __init__(self) -> None:
+        self._written: set[Key] = set()
+        self._deleted: set[Key] = set()
+        self._referred: set[Key] = set()
+
+    def overlap(self, plan: Plan) -> bool:
+        """Does the plan meet one that was claimed before? It is claimed itself where it does not."""
+        written = {(write.type, write.id) for write in plan.writes}
+        deleted = {(write.type, write.id) for write in plan.writes if write.render is None}
+        referred = {(t, i) for write in plan.writes for _, t, i in write.references}
+        if written & self._written or deleted & self._referred or referred & self._deleted:
+            return True
+        self._written |= written
+        self._deleted |= deleted
+        self._referred |= referred
+        return False
 
 
 Clock = Callable[[], datetime]
@@ -160,7 +181,7 @@ class Commits:
         results: dict[int, list[Written] | BaseException] = {}
         async with self._database.transaction() as connection:
             planned: dict[int, _Planned] = {}
-            claimed: set[Key] = set()
+            claimed = _Claimed()
             await _hold_locks(connection, units)
             for number, unit in enumerate(units):
                 try:
@@ -168,11 +189,9 @@ class Commits:
                 except Failure as failure:
                     results[number] = failure
                     continue
-                keys = {(write.type, write.id) for write in plan.writes}
-                if keys & claimed:
+                if claimed.overlap(plan):
                     results[number] = _Overlaps()
                     continue
-                claimed |= keys
                 planned[number] = _Planned(unit, plan)
             current = await _load_current(connection, planned.values())
             known = await _load_references(connection, planned.values())
@@ -247,11 +266,16 @@ def _check(writes: Sequence[Write], current: dict[Key, _Current], known: set[Key
 
 
 async def _check_referrers(connection: Connection, writes: Sequence[Write]) -> None:
-    """What others refer to stays. Raises Conflict naming one of them."""
+    """What others refer to stays. Raises Conflict naming one of them.
+
+    What the same unit writes does not count: it was checked that nothing of it refers to what goes.
+    """
     gone = [write for write in writes if write.render is None]
+    if gone:
+        await connection.execute(SQL["lock_for_deletion"], ([one.type for one in gone], [one.id for one in gone]))
     for write in gone:
         hashes = references_to(TYPE_NAME[write.type], write.id)
-        others = ([other.type for other in gone], [other.id for other in gone])
+        others = ([other.type for other in writes], [other.id for other in writes])
         found = await (await connection.execute(SQL["referrer"], (hashes, *others))).fetchone()
         if found:
             raise Conflict(f"{TYPE_NAME[write.type]}/{write.id} is referred to by {TYPE_NAME[found[0]]}/{found[1]}")

@@ -96,17 +96,13 @@ def test_an_index_with_the_used_name_does_not_quarrel_with_the_code() -> None:
 def test_an_equal_matricule_with_two_traits_is_certain_without_any_number() -> None:
     """Rule (b), also by a former matricule."""
     assert is_certain(match(evidence(folder_number=None, index=None, codes=(CODE,)), [known()]))
-    renumbered = known(
-        traits=replace(ANNE, matricule_ins="279032901999990"), former_matricules=("279032901921835",)
-    )
+    renumbered = known(traits=replace(ANNE, matricule_ins="279032901999990"), former_matricules=("279032901921835",))
     assert is_certain(match(evidence(folder_number=None, index=None, codes=(CODE,)), [renumbered]))
 
 
 def test_a_twin_of_another_given_name_does_not_prevent_certainty() -> None:
     """The index names one of the two plainly, and the number is hers."""
-    twin = known(
-        "twin", replace(ANNE, given_names=("CLAIRE",), matricule_ins="279032901921992"), folder_numbers=("7",)
-    )
+    twin = known("twin", replace(ANNE, given_names=("CLAIRE",), matricule_ins="279032901921992"), folder_numbers=("7",))
     assert is_certain(match(evidence(), [known(), twin]))
 
 
@@ -255,9 +251,7 @@ def test_a_test_matricule_matches_nobody_in_production() -> None:
         ),
     ],
 )
-def test_pages_of_two_workers_in_one_folder_are_never_attached(
-    changes: dict[str, object], reason: str
-) -> None:
+def test_pages_of_two_workers_in_one_folder_are_never_attached(changes: dict[str, object], reason: str) -> None:
     """E13 comes before everything else."""
     found = match(evidence(**changes), [known()])
     assert isinstance(found, Doubtful)
@@ -302,9 +296,7 @@ def test_the_status_of_the_worker_decides_who_may_attach(
 
 def test_nobody_like_this_is_unknown() -> None:
     """A sex or a birth place in common is nothing."""
-    stranger = known(
-        "x", TraitsIns(birth_name="PETIT", given_names=("EVE",), birth_date="1960-01-01", sex="female")
-    )
+    stranger = known("x", TraitsIns(birth_name="PETIT", given_names=("EVE",), birth_date="1960-01-01", sex="female"))
     assert match(evidence(folder_number=None), [stranger]) == Unknown("E10", ("nobody",))
     assert match(evidence(), []) == Unknown("E10", ("nobody",))
     assert match(Evidence(None, None, (), ()), [known()]) == Unknown("E10", ("nobody",))
@@ -372,11 +364,7 @@ def test_certain_always_means_that_all_stated_traits_hold(folder: Evidence, regi
         return
     (owner,) = [one for one in register if one.patient_id == found.patient_id]
     for said in (*([folder.index] if folder.index else []), *folder.codes):
-        if (
-            said.birth_date
-            and owner.traits.birth_date
-            and len(said.birth_date) == len(owner.traits.birth_date)
-        ):
+        if said.birth_date and owner.traits.birth_date and len(said.birth_date) == len(owner.traits.birth_date):
             assert said.birth_date == owner.traits.birth_date
         if said.matricule_ins and owner.traits.matricule_ins:
             assert said.matricule_ins in (owner.traits.matricule_ins, *owner.former_matricules)

@@ -32,9 +32,7 @@ READ = Access(
     user_name="Dr DURAND Claire",
     client_address="192.0.2.7",
 )
-SEARCH = replace(
-    READ, interaction="search-type", resource_id=None, version=None, query="patient=p1&status=current"
-)
+SEARCH = replace(READ, interaction="search-type", resource_id=None, version=None, query="patient=p1&status=current")
 DISCLOSE = replace(READ, interaction="disclose", recipient="urn:oid:1.2.250.1.213.4.1.1.1.2", purpose="dmp")
 
 
@@ -62,15 +60,9 @@ def test_each_interaction_has_its_profile_and_action(
     """The codes of restful-interaction, and the BALP profile where there is one."""
     query = "patient=p1" if interaction.startswith("search") else None
     recipient = "urn:x" if interaction == "disclose" else None
-    event = to_audit_event(
-        replace(READ, interaction=interaction, query=query, recipient=recipient), "dmst.example.org"
-    )
+    event = to_audit_event(replace(READ, interaction=interaction, query=query, recipient=recipient), "dmst.example.org")
     is_r4(event)
-    expected = (
-        [f"https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit.{profile}"]
-        if profile
-        else None
-    )
+    expected = [f"https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit.{profile}"] if profile else None
     assert event.get("meta", {}).get("profile") == expected
     assert event["action"] == action
 
@@ -90,9 +82,7 @@ def test_a_read_is_balp_patient_read() -> None:
     assert to_audit_event(READ, "dmst.example.org") == {
         "resourceType": "AuditEvent",
         "id": "a1",
-        "meta": {
-            "profile": ["https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit.PatientRead"]
-        },
+        "meta": {"profile": ["https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit.PatientRead"]},
         "type": coding("http://terminology.hl7.org/CodeSystem/audit-event-type", "rest", "RESTful Operation"),
         "subtype": [{"system": "http://hl7.org/fhir/restful-interaction", "code": "read"}],
         "action": "R",
@@ -167,9 +157,7 @@ def test_a_search_keeps_the_query_in_base64_and_nothing_of_the_results() -> None
 @pytest.mark.parametrize("outcome", ["4", "8"])
 def test_a_refusal_is_recorded_and_claims_no_profile(outcome: Any, is_r4: IsR4) -> None:
     """BALP profiles are for successes; a refused create has no id yet."""
-    event = to_audit_event(
-        replace(READ, interaction="create", outcome=outcome, resource_id=None, version=None), "x"
-    )
+    event = to_audit_event(replace(READ, interaction="create", outcome=outcome, resource_id=None, version=None), "x")
     is_r4(event)
     assert "meta" not in event
     assert event["outcome"] == outcome

@@ -175,9 +175,7 @@ def test_a_qualified_worker_is_a_patient_of_the_ins_profile(is_r4: IsR4) -> None
         ({"oid_ins": None}, systems.FR_CORE_PATIENT),
     ],
 )
-def test_an_unqualified_matricule_is_never_written(
-    changes: dict[str, Any], profile: str, is_r4: IsR4
-) -> None:
+def test_an_unqualified_matricule_is_never_written(changes: dict[str, Any], profile: str, is_r4: IsR4) -> None:
     """EXI ID 29: neither as identifier nor anywhere else in the Patient."""
     patient = patient_of(replace(ANNE, **changes))
     is_r4(patient)
@@ -289,9 +287,7 @@ def test_an_old_matricule_is_a_former_one() -> None:
 
 def test_an_almost_empty_patient_is_read_without_surprise() -> None:
     """Nothing stated is nothing known, and provisional."""
-    identity = identity_of(
-        {"resourceType": "Patient", "name": [{"text": "x"}], "gender": "other", "active": False}
-    )
+    identity = identity_of({"resourceType": "Patient", "name": [{"text": "x"}], "gender": "other", "active": False})
     assert (identity.birth_name, identity.used_name, identity.given_names) == (None, None, ())
     assert (identity.sex, identity.active, identity.status) == ("unknown", False, "PROV")
 
@@ -306,9 +302,7 @@ def test_a_matricule_under_a_foreign_oid_is_refused() -> None:
 
 def test_organizations_and_professionals_are_r4(is_r4: IsR4) -> None:
     """Service, centre, employer, doctor and role, with their national identifiers."""
-    service = organization.service(
-        "spst", "Service Exemple", siret_number="99999999900025", finess_number="990000001"
-    )
+    service = organization.service("spst", "Service Exemple", siret_number="99999999900025", finess_number="990000001")
     centre = organization.centre("c07", "C07", "Centre de Brest", service_id="spst")
     employer = organization.employer("e1", "Ateliers Exemple")
     doctor = practitioner.practitioner("d1", "Dr DURAND Claire", rpps="10101201234")

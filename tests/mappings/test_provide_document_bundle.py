@@ -57,16 +57,8 @@ def literal_references(part: Any) -> set[str]:
         {"practitioner": None},
         {"content_base64": None},
         {"replaces_oid": "urn:oid:2.25.41"},
-        {
-            "document_reference": document_reference(
-                replace(CONTEXT, doctor_practitioner_role=None), AUDIOGRAM
-            )
-        },
-        {
-            "document_reference": document_reference(
-                CONTEXT, replace(AUDIOGRAM, replaces="d0", transforms="d9")
-            )
-        },
+        {"document_reference": document_reference(replace(CONTEXT, doctor_practitioner_role=None), AUDIOGRAM)},
+        {"document_reference": document_reference(CONTEXT, replace(AUDIOGRAM, replaces="d0", transforms="d9"))},
     ],
 )
 def test_the_bundle_is_r4_and_refers_to_nothing_outside(changes: dict[str, Any], is_r4: IsR4) -> None:

@@ -79,9 +79,7 @@ def test_encoding_and_separator_are_found(encoding: str, delimiter: str) -> None
         ({"matricule_ins": "279"}, "matricule_ins"),
     ],
 )
-def test_a_bad_row_is_reported_with_its_place_and_the_others_go_on(
-    changes: dict[str, str], column: str
-) -> None:
+def test_a_bad_row_is_reported_with_its_place_and_the_others_go_on(changes: dict[str, str], column: str) -> None:
     """Line and column, never the value."""
     workers, problems = read(register(row(**changes), row(numero_dossier="2")))
     assert [worker.folder_number for worker in workers] == ["2"]

@@ -310,9 +310,7 @@ def test_the_chain_of_proof_names_each_step_once() -> None:
         "C07-0042",
     ]
     assert originate["agent"][0]["onBehalfOf"]["identifier"]["value"] == "99999999900033"
-    assert originate["policy"] == [
-        "https://dmst-fhir.org/ns/identifier/convention-de-numerisation/CONV%202026%2F1"
-    ]
+    assert originate["policy"] == ["https://dmst-fhir.org/ns/identifier/convention-de-numerisation/CONV%202026%2F1"]
 
 
 def test_verification_holds_every_fingerprint_and_both_signatures() -> None:
@@ -380,9 +378,7 @@ def test_a_folder_without_documents_makes_nothing() -> None:
 
 def test_a_scan_lot_is_nobodys_list(is_r4: IsR4) -> None:
     """Entries are the folder Lists; there is no subject."""
-    lot = scan_lot_list(
-        "l1", "LOT_1", received_at=CONTEXT.received_at, folder_list_ids=["f1", "f2"], note="2 dossiers"
-    )
+    lot = scan_lot_list("l1", "LOT_1", received_at=CONTEXT.received_at, folder_list_ids=["f1", "f2"], note="2 dossiers")
     is_r4(lot)
     is_r4(scan_lot_list("l1", "LOT_1", received_at=CONTEXT.received_at, folder_list_ids=[]))
     assert "subject" not in lot

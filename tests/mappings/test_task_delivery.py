@@ -35,9 +35,7 @@ def test_a_withheld_delivery_is_a_rejected_task_with_its_reason() -> None:
         "status": "rejected",
         "statusReason": {"coding": [{"system": systems.DELIVERY_REASON, "code": "no-consent"}]},
         "businessStatus": {
-            "coding": [
-                {"system": systems.DELIVERY_STATE, "code": "withheld", "display": "Retenu : envoi non permis"}
-            ]
+            "coding": [{"system": systems.DELIVERY_STATE, "code": "withheld", "display": "Retenu : envoi non permis"}]
         },
         "intent": "order",
         "code": {"coding": [{"system": systems.DELIVERY_TASK, "code": "dmp"}]},

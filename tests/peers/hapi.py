@@ -47,8 +47,8 @@ class HapiPeer:
     """Where the peer answers.
 
     `base_url` is the FHIR base (transactions are posted to it). GET `judge_url` gives
-    `{"received": n, "rejected": n, "resources": {"Patient": n, ...}}`: write requests that came in (those that were
-    failed on order too), bodies that the validator refused, resources held now. POST `judge_url`/fail?times=2&status=503
+    `{"received": n, "rejected": n, "resources": {"Patient": n, ...}}`: write requests that came in (those failed on
+    order too), bodies that the validator refused, resources held now. POST `judge_url`/fail?times=2&status=503
     makes the next two transactions answer 503 without being looked at.
 
     Keep documents inside transactions small: the validator takes about two seconds per megabyte of them, and its
@@ -169,9 +169,7 @@ def _port_told(output: IO[bytes], log: IO[bytes]) -> int:
         raise PeerUnavailable(f"the HAPI peer did not start in {START_SECONDS} s") from None
     if not line.strip():
         log.seek(0)
-        causes = [
-            line for line in log.read().decode(errors="replace").splitlines() if line.startswith(CAUSES)
-        ]
+        causes = [line for line in log.read().decode(errors="replace").splitlines() if line.startswith(CAUSES)]
         raise PeerUnavailable(f"the HAPI peer did not start: {causes[-1] if causes else 'no reason given'}")
     return int(line)
 

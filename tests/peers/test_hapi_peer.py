@@ -128,9 +128,7 @@ def _provide_document_bundle(key: str) -> dict[str, Any]:
     }
     return {
         "resourceType": "Bundle",
-        "meta": {
-            "profile": ["https://profiles.ihe.net/ITI/MHD/StructureDefinition/IHE.MHD.Minimal.ProvideBundle"]
-        },
+        "meta": {"profile": ["https://profiles.ihe.net/ITI/MHD/StructureDefinition/IHE.MHD.Minimal.ProvideBundle"]},
         "type": "transaction",
         "entry": [
             _post(submission_set, "submission_set", f"{URI}|{lot_uid}"),
@@ -189,9 +187,7 @@ def test_a_valid_transaction_is_written_and_answered_in_order(client: httpx.Clie
     assert client.get(submission_set).json()["entry"] == [{"item": {"reference": document_reference}}]
 
 
-def test_the_same_transaction_twice_makes_one_document_reference(
-    peer: HapiPeer, client: httpx.Client
-) -> None:
+def test_the_same_transaction_twice_makes_one_document_reference(peer: HapiPeer, client: httpx.Client) -> None:
     """Conditional creates find what the first post wrote, answer 200 with its location, and write nothing."""
     bundle = _provide_document_bundle("2000")
     first = client.post("", json=bundle, headers=JSON)
@@ -201,16 +197,12 @@ def test_the_same_transaction_twice_makes_one_document_reference(
     assert [entry["response"]["status"] for entry in second.json()["entry"]] == ["200 OK"] * 4
     assert _locations(second) == _locations(first)
     assert _judge(peer)["resources"] == held
-    found = client.get(
-        "/DocumentReference", params={"identifier": f"{URI}|{_full_url('document 2000')}"}
-    ).json()
+    found = client.get("/DocumentReference", params={"identifier": f"{URI}|{_full_url('document 2000')}"}).json()
     assert found["total"] == 1
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_one_invalid_resource_refuses_the_whole_transaction(
-    peer: HapiPeer, client: httpx.Client, fault: str
-) -> None:
+def test_one_invalid_resource_refuses_the_whole_transaction(peer: HapiPeer, client: httpx.Client, fault: str) -> None:
     """The answer is 422 with an OperationOutcome that holds an error, and nothing of the transaction is kept."""
     bundle = _provide_document_bundle("3000")
     FAULTS[fault](bundle["entry"][1]["resource"])
@@ -238,9 +230,7 @@ def test_a_link_to_no_entry_is_refused(peer: HapiPeer, client: httpx.Client) -> 
 def test_two_entries_for_one_resource_are_refused(peer: HapiPeer, client: httpx.Client) -> None:
     """They pass the validator, and the order in which to write them would be a guess: 400, and nothing stays."""
     bundle = _provide_document_bundle("4000")
-    bundle["entry"].append(
-        copy.deepcopy(bundle["entry"][2]) | {"fullUrl": _full_url("the same binary again")}
-    )
+    bundle["entry"].append(copy.deepcopy(bundle["entry"][2]) | {"fullUrl": _full_url("the same binary again")})
     held = _judge(peer)["resources"]
     answer = client.post("", json=bundle, headers=JSON)
 
@@ -310,9 +300,7 @@ def test_documents_are_found_by_their_patient(client: httpx.Client) -> None:
         {"_id": document_reference.split("/")[1]},
     ):
         found = client.get("/DocumentReference", params=criteria).json()
-        assert [f"DocumentReference/{entry['resource']['id']}" for entry in found["entry"]] == [
-            document_reference
-        ]
+        assert [f"DocumentReference/{entry['resource']['id']}" for entry in found["entry"]] == [document_reference]
     assert client.get("/List", params={"patient": patient}).json()["total"] == 1
 
 
@@ -320,9 +308,7 @@ def test_an_update_creates_then_makes_versions(client: httpx.Client) -> None:
     """The first PUT answers 201, the next 200 with a new version, and the old version can still be read."""
     organization: dict[str, Any] = {"resourceType": "Organization", "id": "service", "name": "Service fictif"}
     created = client.put("/Organization/service", json=organization, headers=JSON)
-    updated = client.put(
-        "/Organization/service", json=organization | {"name": "Service renamed"}, headers=JSON
-    )
+    updated = client.put("/Organization/service", json=organization | {"name": "Service renamed"}, headers=JSON)
 
     assert (created.status_code, updated.status_code) == (201, 200)
     assert updated.headers["ETag"] == 'W/"2"'
@@ -330,9 +316,7 @@ def test_an_update_creates_then_makes_versions(client: httpx.Client) -> None:
     assert client.get("/Organization/service/_history/1").json()["name"] == "Service fictif"
 
 
-def test_failures_asked_for_hit_the_next_transactions_and_then_stop(
-    peer: HapiPeer, client: httpx.Client
-) -> None:
+def test_failures_asked_for_hit_the_next_transactions_and_then_stop(peer: HapiPeer, client: httpx.Client) -> None:
     """Two transactions are answered 503 and write nothing; the third is written; other requests are not touched."""
     before = _judge(peer)
     ordered = httpx.post(f"{peer.judge_url}/fail", params={"times": 2, "status": 503}, trust_env=False)
@@ -360,5 +344,5 @@ def test_a_port_that_is_taken_is_a_reason_not_a_crash(peer: HapiPeer) -> None:
     """The server that cannot start leaves at once, and its reason is the exception."""
     taken = httpx.URL(peer.base_url).port
 
-    with pytest.raises(PeerUnavailable, match="did not start: .*in use"), hapi_server(taken):
+    with pytest.raises(PeerUnavailable, match=r"did not start: .*in use"), hapi_server(taken):
         pass

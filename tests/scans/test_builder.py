@@ -135,8 +135,7 @@ def test_without_a_seal_the_lot_has_a_manifest_only(source: Path, tmp_path: Path
 def test_the_same_description_makes_the_same_bytes(source: Path, tmp_path: Path) -> None:
     """Manifest, index and archive do not depend on the moment of the build."""
     archives = [
-        build_zip(_description(), source, tmp_path / name, lot=LOT, at=NOON, seal=None)
-        for name in ("one", "two")
+        build_zip(_description(), source, tmp_path / name, lot=LOT, at=NOON, seal=None) for name in ("one", "two")
     ]
     assert archives[0].read_bytes() == archives[1].read_bytes()
 

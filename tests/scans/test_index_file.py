@@ -51,12 +51,7 @@ def test_a_line_is_read_whatever_the_charset_and_the_separator(charset: str, del
 
 def test_commas_separate_where_the_header_has_them() -> None:
     """A quoted cell may hold the separator."""
-    raw = (
-        (HEADER + "\n" + ROW)
-        .replace(",", "@")
-        .replace(";", ",")
-        .replace("Anaïs@ Marie Anne", '"Anaïs, Marie Anne"')
-    )
+    raw = (HEADER + "\n" + ROW).replace(",", "@").replace(";", ",").replace("Anaïs@ Marie Anne", '"Anaïs, Marie Anne"')
     assert read(raw.encode()) == ([LINE], [])
 
 
@@ -144,9 +139,7 @@ def test_an_ins_is_read_with_its_spaces_and_corsica(value: str, expected: str) -
     assert _one(matricule_ins=value)[0][0].matricule_ins == expected
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"), [("H", "male"), ("1", "male"), ("femme", "female"), ("I", None)]
-)
+@pytest.mark.parametrize(("value", "expected"), [("H", "male"), ("1", "male"), ("femme", "female"), ("I", None)])
 def test_sex_is_read_in_the_usual_codes(value: str, expected: str | None) -> None:
     """I (indéterminé) is known to be unknown, not a problem."""
     lines, problems = _one(sexe=value)

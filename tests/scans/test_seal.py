@@ -55,20 +55,13 @@ class Authority:
         return _certificate(subject, key, self.certificate.subject, self.key, **how)  # pyright: ignore[reportArgumentType]
 
     def revoke(self, certificate: x509.Certificate, at: datetime) -> bytes:
-        entry = (
-            x509.RevokedCertificateBuilder()
-            .serial_number(certificate.serial_number)
-            .revocation_date(at)
-            .build()
-        )
+        entry = x509.RevokedCertificateBuilder().serial_number(certificate.serial_number).revocation_date(at).build()
         crl = (
             x509.CertificateRevocationListBuilder()
             .issuer_name(self.certificate.subject)
             .last_update(at)
             .next_update(at + timedelta(days=365))
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False
-            )
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
             .add_extension(x509.CRLNumber(1), critical=False)
             .add_revoked_certificate(entry)
             .sign(self.key, hashes.SHA256())
@@ -100,9 +93,7 @@ def _certificate(
         .add_extension(x509.BasicConstraints(ca, None), critical=True)
         .add_extension(usage, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False
-        )
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
     )
     if purposes:
         builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=critical)
@@ -240,9 +231,7 @@ def test_a_pinned_certificate_accepts_itself_and_issues_nothing() -> None:
     child = pinned.issue("Enfant Fictif", EC_KEY)
     forged = sign(MANIFEST, child, EC_KEY, chain=[SIGNER])
     assert verify(MANIFEST, forged, None, (SIGNER,), at=LATER).state == "invalid"
-    assert (
-        verify(MANIFEST, SIGNATURE, None, (SIGNER,), at=datetime(2050, 1, 1, tzinfo=UTC)).state == "invalid"
-    )
+    assert verify(MANIFEST, SIGNATURE, None, (SIGNER,), at=datetime(2050, 1, 1, tzinfo=UTC)).state == "invalid"
     blunt = SEAL_CA.issue("Chiffrement Fictif", EC_KEY, signs=False)
     assert verify(MANIFEST, sign(MANIFEST, blunt, EC_KEY), None, (blunt,), at=LATER).state == "invalid"
 
@@ -285,9 +274,7 @@ def test_a_time_stamp_by_a_certificate_not_reserved_for_it_is_refused(
 def test_a_time_stamp_of_tomorrow_is_refused() -> None:
     """A clock may be some minutes ahead, not a day."""
     token = timestamp(MANIFEST, TSA, TSA_KEY, LATER + timedelta(days=1))
-    assert verify(MANIFEST, SIGNATURE, token, TRUST, at=LATER).problems == (
-        "the time stamp is in the future",
-    )
+    assert verify(MANIFEST, SIGNATURE, token, TRUST, at=LATER).problems == ("the time stamp is in the future",)
 
 
 def test_a_revoked_certificate_is_refused_where_the_trust_holds_the_list() -> None:

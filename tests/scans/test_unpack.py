@@ -33,9 +33,7 @@ def _unpack(archive: Path, target: Path, max_bytes: int = 10_000_000, max_files:
     return unpack(archive, target, max_bytes=max_bytes, max_files=max_files, max_ratio=100)
 
 
-def _zip(
-    path: Path, *entries: tuple[str | zipfile.ZipInfo, bytes], compression: int = zipfile.ZIP_STORED
-) -> Path:
+def _zip(path: Path, *entries: tuple[str | zipfile.ZipInfo, bytes], compression: int = zipfile.ZIP_STORED) -> Path:
     with zipfile.ZipFile(path, "w", compression) as archive:
         for name, content in entries:
             archive.writestr(name, content)
@@ -137,9 +135,7 @@ def test_encrypted_and_exotic_entries_are_refused(tmp_path: Path) -> None:
 def test_a_directory_of_millions_of_entries_is_refused_before_it_is_read(tmp_path: Path) -> None:
     """Its size is looked up in the end record, plain or zip64."""
     archive = tmp_path / "a.zip"
-    archive.write_bytes(
-        bytes(2_000_000) + struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 1, 1, 2_000_000, 0, 0)
-    )
+    archive.write_bytes(bytes(2_000_000) + struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 1, 1, 2_000_000, 0, 0))
     assert "too many" in _refused(archive, tmp_path)
     end64 = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, 1, 1, 2_000_000, 0)
     locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, 2_000_000, 1)
@@ -150,13 +146,9 @@ def test_a_directory_of_millions_of_entries_is_refused_before_it_is_read(tmp_pat
 
 @given(data=st.data())
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_damaged_archive_is_refused_or_extracted_and_nothing_else(
-    tmp_path: Path, data: st.DataObject
-) -> None:
+def test_a_damaged_archive_is_refused_or_extracted_and_nothing_else(tmp_path: Path, data: st.DataObject) -> None:
     """Whatever bytes are changed, the only failure is LotRefused and the target is then gone."""
-    archive = _zip(
-        tmp_path / "a.zip", (f"{LOT}/a", b"abc" * 50), (f"{LOT}/b", b"d"), compression=zipfile.ZIP_DEFLATED
-    )
+    archive = _zip(tmp_path / "a.zip", (f"{LOT}/a", b"abc" * 50), (f"{LOT}/b", b"d"), compression=zipfile.ZIP_DEFLATED)
     raw = bytearray(archive.read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
@@ -303,9 +295,7 @@ def test_a_listed_file_replaced_by_a_link_is_not_followed(lot: tuple[Path, Manif
     assert check_folder(root, manifest.folders[0]) != ()
 
 
-def test_a_lot_without_manifest_or_that_is_a_link_is_refused(
-    lot: tuple[Path, Manifest], tmp_path: Path
-) -> None:
+def test_a_lot_without_manifest_or_that_is_a_link_is_refused(lot: tuple[Path, Manifest], tmp_path: Path) -> None:
     """E01 in both cases."""
     root, _ = lot
     (tmp_path / "alias").symlink_to(root)

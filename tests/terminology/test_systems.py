@@ -4,9 +4,7 @@ import re
 
 from terminology import systems
 
-CONSTANTS = {
-    name: value for name, value in vars(systems).items() if name.isupper() and isinstance(value, str)
-}
+CONSTANTS = {name: value for name, value in vars(systems).items() if name.isupper() and isinstance(value, str)}
 
 
 def test_no_two_names_mean_the_same_uri() -> None:
@@ -27,9 +25,9 @@ def test_every_constant_is_a_uri_or_an_oid() -> None:
 
 def test_the_ins_oids_are_the_four_of_the_referentiel() -> None:
     """Real, provisional, test and demonstration matricules differ by their last arc only."""
-    assert [systems.INS_NIR_OID, systems.INS_NIA_OID, systems.INS_TEST_OID, systems.INS_DEMO_OID] == [
+    assert [
         f"1.2.250.1.213.1.4.{arc}" for arc in (8, 9, 10, 11)
-    ]
+    ] == [systems.INS_NIR_OID, systems.INS_NIA_OID, systems.INS_TEST_OID, systems.INS_DEMO_OID]
 
 
 def test_nos_systems_follow_the_published_pattern() -> None:

@@ -45,14 +45,22 @@ select r.rid, r.type, r.id, r.version, r.deleted, r.doc
 from resource r
 where (r.type, r.id) in (select * from unnest(%s::smallint[], %s::text[]))
 order by r.rid
+for no key update
+
+-- name: lock_for_deletion
+-- Hold what will be deleted against everybody who is about to refer to it.
+select r.rid from resource r
+where (r.type, r.id) in (select * from unnest(%s::smallint[], %s::text[]))
+order by r.rid
 for update
 
 -- name: existing
--- Which of these (type, id) exist and are not deleted.
+-- Which of these (type, id) exist and are not deleted; they cannot be deleted before this transaction ends.
 select r.type, r.id
 from unnest(%s::smallint[], %s::text[]) as asked(type, id)
 join resource r on r.type = asked.type and r.id = asked.id
 where not r.deleted
+for key share of r
 
 -- name: referrer
 -- One resource that refers to another by any of these hashes, other than those that go in the same unit.

@@ -1,0 +1,107 @@
+"""The store's connections: lent one by one, never returned half used, and failures in our own words."""
+
+import asyncio
+
+import psycopg
+import pytest
+from psycopg import errors
+
+from fhir_server.outcomes import StorageFull, Unavailable
+from fhir_server.store.database import Database, translate
+
+
+async def number(database: Database) -> int:
+    async with database.connection() as connection:
+        row = await (await connection.execute("select 7")).fetchone()
+    assert row
+    return row[0]
+
+
+async def test_a_supported_postgresql_opens(database: Database) -> None:
+    """15 and 18 are new enough."""
+    await database.open()
+
+
+async def test_many_callers_share_few_connections(database_dsn: str) -> None:
+    """Two connections serve forty callers."""
+    database = Database(database_dsn, connections=2, statement_timeout_ms=5_000)
+    assert await asyncio.gather(*(number(database) for _ in range(40))) == [7] * 40
+    async with database.connection() as connection:
+        cursor = await connection.execute(
+            "select count(*) from pg_stat_activity"
+            " where datname = current_database() and application_name = 'dmst-fhir'"
+        )
+        assert await cursor.fetchone() == (2,)
+    await database.close()
+
+
+async def test_a_query_that_takes_too_long_is_unavailable(database_dsn: str) -> None:
+    """The caller is told in our words, and the connection is good for the next one."""
+    database = Database(database_dsn, connections=1, statement_timeout_ms=100)
+    with pytest.raises(Unavailable):
+        async with database.connection() as connection:
+            await connection.execute("select pg_sleep(5)")
+    assert await number(database) == 7
+    await database.close()
+
+
+async def test_a_failed_transaction_leaves_nothing(database: Database) -> None:
+    """All or nothing."""
+
+    async def fails() -> None:
+        async with database.transaction() as connection:
+            await connection.execute("insert into server_key values ('x', 'k')")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fails()
+    async with database.connection() as connection:
+        cursor = await connection.execute("select count(*) from server_key")
+        assert await cursor.fetchone() == (0,)
+
+
+async def test_a_cancelled_caller_does_not_leave_his_transaction_to_the_next(database_dsn: str) -> None:
+    """A connection left in the middle of something is closed, not lent again."""
+    database = Database(database_dsn, connections=1, statement_timeout_ms=5_000)
+
+    async def interrupted() -> None:
+        async with database.transaction() as connection:
+            await connection.execute("insert into server_key values ('x', 'k')")
+            await connection.execute("select pg_sleep(3)")
+
+    task = asyncio.create_task(interrupted())
+    await asyncio.sleep(0.15)
+    task.cancel()
+    with pytest.raises((asyncio.CancelledError, Unavailable)):
+        await task
+    async with database.connection() as connection:
+        cursor = await connection.execute("select count(*) from server_key")
+        assert await cursor.fetchone() == (0,)
+    await database.close()
+
+
+async def test_a_connection_that_the_server_ended_is_replaced(database_dsn: str) -> None:
+    """After a restart of PostgreSQL one caller may fail; those after him do not."""
+    database = Database(database_dsn, connections=1, statement_timeout_ms=5_000)
+    with pytest.raises(Unavailable):
+        async with database.connection() as connection:
+            await connection.execute("select pg_terminate_backend(pg_backend_pid())")
+    assert await number(database) == 7
+    await database.close()
+
+
+async def test_a_server_that_is_not_there_is_unavailable(tmp_path: object) -> None:
+    """Nobody listens on that socket."""
+    database = Database(f"host={tmp_path} port=1 dbname=none", connections=1, statement_timeout_ms=1_000)
+    with pytest.raises(Unavailable):
+        await database.open()
+
+
+def test_a_full_disk_and_a_lost_connection_are_ours_and_a_deadlock_is_not() -> None:
+    """Ordinary life is translated, bugs and what the writer handles itself pass."""
+    assert isinstance(translate(errors.DiskFull()), StorageFull)
+    assert isinstance(translate(psycopg.OperationalError()), Unavailable)
+    assert isinstance(translate(errors.AdminShutdown()), Unavailable)
+    deadlock, bug = errors.DeadlockDetected(), errors.UndefinedTable()
+    assert translate(deadlock) is deadlock
+    assert translate(bug) is bug
