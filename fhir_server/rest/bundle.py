@@ -1,7 +1,7 @@
 """batch and transaction: https://hl7.org/fhir/R4/http.html#transaction - answers in the order of the entries.
 
-A transaction writes all its entries or none: POST (with ifNoneExist), PUT and DELETE; IHE ITI-65 Provide Document
-Bundle arrives here. A batch is a request for each entry, every one answered by itself.
+A transaction writes all its entries or none: POST (with ifNoneExist), PUT, PATCH and DELETE; IHE ITI-65 Provide
+Document Bundle arrives here. A batch is a request for each entry, every one answered by itself.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import orjson
+import pybase64
 
 from fhir_server.outcomes import BadParameter, BadSyntax, Failure, InvalidResource, Issue
 from fhir_server.r4.resource_types import TYPE_NUMBER
@@ -21,6 +22,7 @@ from fhir_server.rest import binary
 from fhir_server.rest.batch import batch
 from fhir_server.rest.forms import received
 from fhir_server.rest.http import Answer, Exchange
+from fhir_server.rest.patch import matching, patched
 from fhir_server.rest.service import Service
 from fhir_server.rest.update import expected_version
 
@@ -94,9 +96,11 @@ async def _one(number: int, entry: Mapping[str, Any], body: bytes, service: Serv
             raise BadParameter("The url of a DELETE is Type/id", expression=f"{where}.request.url")
         wish = deletion(resource_type, resource_id, expected_version=expected_version(request.get("ifMatch")))
         return replace(wish, where=where)
+    if method == "PATCH":
+        return replace(await _patch(url, resource, body, service, where), where=where)
     if method not in ("POST", "PUT") or resource is None:
         raise BadParameter(
-            "This server takes POST and PUT entries with a resource, and DELETE entries, in a transaction",
+            "This server takes POST, PUT and PATCH entries with a resource, and DELETE entries, in a transaction",
             expression=f"{where}.request.method",
         )
     if resource_type not in TYPE_NUMBER or resource_type != resource["resourceType"] or "?" in url:
@@ -119,6 +123,21 @@ async def _one(number: int, entry: Mapping[str, Any], body: bytes, service: Serv
         blob=blob,
         where=where,
     )
+
+
+async def _patch(url: str, resource: Any, body: bytes, service: Service, where: str) -> Incoming:
+    """A PATCH entry: a Parameters resource, or a Binary that holds a JSON or XML Patch (R4 3.1.0.8, 3.1.0.11)."""
+    path, _, query = url.partition("?")
+    resource_type, _, resource_id = path.partition("/")
+    condition = condition_of(query) if query else None
+    if resource_type not in TYPE_NUMBER or bool(resource_id) == bool(condition) or resource is None:
+        raise BadParameter("The url of a PATCH is Type/id or Type?criteria", expression=f"{where}.request.url")
+    media_type = "application/fhir+json"
+    if resource["resourceType"] == "Binary":
+        media_type, body = str(resource.get("contentType")), pybase64.b64decode(resource.get("data", ""))
+    if condition:
+        resource_id = await matching(service, resource_type, condition)
+    return replace(await patched(service, resource_type, resource_id, media_type, body), condition=condition)
 
 
 async def _found(service: Service, outcomes: list[Outcome]) -> dict[tuple[str, str], int]:

@@ -12,6 +12,7 @@ from fhir_server.r4.resource_types import RESOURCE_TYPES
 from fhir_server.r4.search_query import searchable
 from fhir_server.rest.audit_events import SEARCHABLE as AUDIT_PARAMETERS
 from fhir_server.rest.http import Answer, Exchange
+from fhir_server.rest.patch import JSON_PATCH, XML_PATCH
 from fhir_server.rest.service import Service
 
 PUBLISHED = "2026-11-22"
@@ -35,6 +36,7 @@ def _statement(base: str) -> bytes:
             "software": {"name": "dmst-fhir", "version": version("dmst-fhir")},
             "implementation": {"description": "Interoperability server of scanned DMST", "url": base},
             "fhirVersion": "4.0.1",
+            "patchFormat": [JSON_PATCH, XML_PATCH, "application/fhir+json", "application/fhir+xml"],
             "format": ["application/fhir+json", "application/fhir+xml", "json", "xml"],
             "rest": [
                 {

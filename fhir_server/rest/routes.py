@@ -19,6 +19,7 @@ from fhir_server.rest.delete import conditional_delete, delete
 from fhir_server.rest.history import history
 from fhir_server.rest.http import Answer, Exchange
 from fhir_server.rest.metadata import metadata
+from fhir_server.rest.patch import conditional_patch, patch
 from fhir_server.rest.read import read, vread
 from fhir_server.rest.search import search, search_by_post
 from fhir_server.rest.service import Service
@@ -49,6 +50,8 @@ ROUTES = (
     Route("GET", ("T", "I"), read, "read"),
     Route("PUT", ("T", "I"), update, "update"),
     Route("PUT", ("T",), conditional_update, "update"),
+    Route("PATCH", ("T", "I"), patch, "patch"),
+    Route("PATCH", ("T",), conditional_patch, "patch"),
     Route("DELETE", ("T", "I"), delete, "delete"),
     Route("DELETE", ("T",), conditional_delete, "delete"),
     Route("GET", ("T", "I", "_history"), history, "history-instance"),
@@ -59,6 +62,8 @@ ROUTES = (
 SYSTEM_CODES = ("batch", "transaction")
 # What this server writes by itself and shows only: nobody else creates or changes it.
 SHOWN_ONLY = {"AuditEvent": frozenset({"read", "search-type"})}
+# The bytes of a Binary are not part of the document that a patch would change.
+NOT_OFFERED = {"Binary": frozenset({"patch"})}
 # Containers of an exchange, not records of a person.
 NOT_KEPT = frozenset({"Parameters", "OperationOutcome"})
 
@@ -69,7 +74,7 @@ def codes_of(resource_type: str) -> frozenset[str]:
     if resource_type in NOT_KEPT:
         return frozenset()
     offered = frozenset(route.code for route in ROUTES if route.code and route.shape[:1] == ("T",))
-    return SHOWN_ONLY.get(resource_type, offered)
+    return SHOWN_ONLY.get(resource_type, offered) - NOT_OFFERED.get(resource_type, frozenset())
 
 
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")

@@ -85,11 +85,14 @@ async def test_each_interaction_that_is_claimed_works(
         "vread": ("GET", f"/fhir/{name}/x1/_history/1", 200),
         "history-instance": ("GET", f"/fhir/{name}/x1/_history", 200),
         "search-type": ("GET", f"/fhir/{name}?_id=x1", 200),
+        "patch": ("PATCH", f"/fhir/{name}/x1", 200),
         "delete": ("DELETE", f"/fhir/{name}/x1", 204),
     }
     assert claimed == set(requests)
     for code, (method, path, status) in requests.items():
-        sent = {"content": body, "headers": FHIR_JSON} if method in ("POST", "PUT") else {}
+        sent: dict[str, Any] = {"content": body, "headers": FHIR_JSON} if method in ("POST", "PUT") else {}
+        if code == "patch":
+            sent = {"content": b"[]", "headers": {"content-type": "application/json-patch+json"}}
         answer = await fhir_client.request(method, path, **sent)
         assert answer.status_code == status, (code, answer.text)
 
