@@ -95,8 +95,16 @@ class _Planned:
 class _Current:
     rid: int
     version: int
+    updated: datetime
     deleted: bool
+    blob_sha256: bytes | None
     doc: bytes | None
+
+    def says(self, write: Write) -> bool:
+        """Is this what is to be written, byte for byte? Then the update changes nothing, and makes no version."""
+        if self.doc is None or write.render is None or self.blob_sha256 != write.blob_sha256:
+            return False
+        return write.render(self.version, self.updated) == self.doc
 
 
 class _Overlaps(Exception):
@@ -234,8 +242,7 @@ async def _load_current(connection: Connection, planned: Iterable[_Planned]) -> 
         SQL["load_for_update"], ([key[0] for key in keys], [key[1] for key in keys]), binary=True
     )
     return {
-        (type_number, resource_id): _Current(rid, version, deleted, doc)
-        for rid, type_number, resource_id, version, deleted, doc in await cursor.fetchall()
+        (type_number, resource_id): _Current(*row) for type_number, resource_id, *row in await cursor.fetchall()
     }
 
 
@@ -303,6 +310,9 @@ async def _store(
     for entry in entries:
         for write in entry.plan.writes:
             found = current.get((write.type, write.id))
+            if found and found.says(write):
+                entry.written.append(Written(write.type, write.id, found.version, found.updated, False, found.doc))
+                continue
             version = found.version + 1 if found else 1
             doc = write.render(version, updated) if write.render else None
             result = Written(write.type, write.id, version, updated, found is None or found.deleted, doc)

@@ -237,7 +237,9 @@ def test_a_conditional_reference_is_refused() -> None:
 async def test_two_callers_who_bring_the_same_new_resource_both_succeed(door: Door) -> None:
     """Update as create, twice at the same moment in two lanes: versions 1 and 2, not a conflict."""
     for number in range(10):
-        results = await asyncio.gather(*(write(door, one(patient(f"p{number}"), method="update")) for _ in range(3)))
+        results = await asyncio.gather(
+            *(write(door, one(patient(f"p{number}", name), method="update")) for name in ("A", "B", "C"))
+        )
         assert sorted(o.written.version for (o,) in results if o.written) == [1, 2, 3]
 
 

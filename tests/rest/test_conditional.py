@@ -55,7 +55,7 @@ async def test_without_criteria_nothing_is_meant(fhir_client: httpx.AsyncClient)
 
 async def test_32_at_once_make_one_resource_and_every_update_counts(fhir_client: httpx.AsyncClient) -> None:
     """Exactly one 201; the others update what it made, one version each, none lost."""
-    answers = await asyncio.gather(*(put(fhir_client) for _ in range(32)))
+    answers = await asyncio.gather(*(put(fhir_client, language=f"fr-{n:02}") for n in range(32)))
     assert sorted(answer.status_code for answer in answers) == [200] * 31 + [201]
     assert sorted(int(answer.json()["meta"]["versionId"]) for answer in answers) == list(range(1, 33))
 
@@ -63,8 +63,9 @@ async def test_32_at_once_make_one_resource_and_every_update_counts(fhir_client:
 async def test_updates_by_criteria_and_by_id_at_once_lose_nothing(fhir_client: httpx.AsyncClient) -> None:
     """They meet on one resource by two ways: each becomes a version of its own."""
     made = (await put(fhir_client)).json()["id"]
-    by_id = (put(fhir_client, f"/fhir/Patient/{made}", id=made) for _ in range(8))
-    answers = await asyncio.gather(*(put(fhir_client) for _ in range(8)), *by_id)
+    by_id = (put(fhir_client, f"/fhir/Patient/{made}", id=made, language=f"fr-{n:02}") for n in range(8))
+    by_criteria = (put(fhir_client, language=f"de-{n:02}") for n in range(8))
+    answers = await asyncio.gather(*by_criteria, *by_id)
     assert {answer.status_code for answer in answers} == {200}
     assert sorted(int(answer.json()["meta"]["versionId"]) for answer in answers) == list(range(2, 18))
 

@@ -46,9 +46,18 @@ async def test_a_create_answers_where_and_which_version(fhir_client: httpx.Async
 
 async def test_an_update_creates_or_makes_the_next_version(fhir_client: httpx.AsyncClient) -> None:
     """201 the first time, 200 after."""
-    assert [(await put(fhir_client, patient("p"))).status_code for _ in range(2)] == [201, 200]
-    answer = await put(fhir_client, patient("p"))
+    names = ("UN", "DEUX")
+    assert [(await put(fhir_client, patient("p", name))).status_code for name in names] == [201, 200]
+    answer = await put(fhir_client, patient("p", "TROIS"))
     assert (answer.headers["etag"], answer.json()["meta"]["versionId"]) == ('W/"3"', "3")
+
+
+async def test_an_update_that_changes_nothing_makes_no_version(fhir_client: httpx.AsyncClient) -> None:
+    """The same bytes again: 200 with the version that is there, and a history of one."""
+    first, again = [await put(fhir_client, patient("p")) for _ in range(2)]
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert again.content == first.content
+    assert len((await fhir_client.get("/fhir/Patient/p/_history")).json()["entry"]) == 1
 
 
 @pytest.mark.parametrize("method", ["create", "update"])
@@ -73,7 +82,7 @@ async def test_the_client_says_what_it_wants_back(fhir_client: httpx.AsyncClient
 )
 async def test_if_match_guards_an_update(fhir_client: httpx.AsyncClient, if_match: str, status: int) -> None:
     """Only over the version that the client has seen."""
-    await keep(fhir_client, patient("p"), patient("p"))
+    await keep(fhir_client, patient("p"), patient("p", "DEUX"))
     answer = await put(fhir_client, patient("p", "AUTRE"), if_match=if_match)
     assert answer.status_code == status
     kept = (await fhir_client.get("/fhir/Patient/p")).json()
@@ -94,7 +103,7 @@ async def test_thirty_two_callers_create_one_worker(fhir_client: httpx.AsyncClie
 
 async def test_a_condition_that_is_met_already_writes_nothing(fhir_client: httpx.AsyncClient) -> None:
     """200 with what was there, at its version."""
-    await keep(fhir_client, in_folder("1", id="p"), in_folder("1", id="p"))
+    await keep(fhir_client, in_folder("1", id="p"), in_folder("1", id="p", gender="male"))
     answer = await post(fhir_client, in_folder("1"), if_none_exist=f"Patient?identifier={FOLDERS}|1")
     assert (answer.status_code, answer.json()["id"], answer.headers["etag"]) == (200, "p", 'W/"2"')
 

@@ -66,7 +66,7 @@ async def test_what_others_refer_to_is_not_deleted(fhir_client: httpx.AsyncClien
 
 async def test_if_match_guards_a_deletion(fhir_client: httpx.AsyncClient) -> None:
     """412 over a version that the client has not seen."""
-    await keep(fhir_client, patient("p"), patient("p"))
+    await keep(fhir_client, patient("p"), patient("p", "DEUX"))
     answer = await fhir_client.delete("/fhir/Patient/p", headers={"if-match": 'W/"1"'})
     assert (answer.status_code, codes(answer)) == (412, ["conflict"])
     assert (await fhir_client.delete("/fhir/Patient/p", headers={"if-match": 'W/"2"'})).status_code == 204

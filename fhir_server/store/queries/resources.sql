@@ -41,7 +41,7 @@ select pg_advisory_xact_lock(k) from (select k from unnest(%s::bigint[]) k order
 
 -- name: load_for_update
 -- Lock and return what is there under each (type, id), in an order that cannot deadlock.
-select r.rid, r.type, r.id, r.version, r.deleted, r.doc
+select r.type, r.id, r.rid, r.version, r.updated, r.deleted, r.blob_sha256, r.doc
 from resource r
 where (r.type, r.id) in (select * from unnest(%s::smallint[], %s::text[]))
 order by r.rid
