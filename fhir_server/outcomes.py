@@ -57,6 +57,12 @@ class BusinessRule(Failure):
     status, code = 422, "business-rule"
 
 
+class PatchFailed(Failure):
+    """The patch can be read, and it does not fit the document that it is applied to."""
+
+    status, code = 422, "processing"
+
+
 class DanglingReference(Failure):
     """A reference points to a resource that this server does not hold."""
 

@@ -17,6 +17,7 @@ from fhir_server.outcomes import (
     VersionConflict,
 )
 from fhir_server.r4 import search_query
+from fhir_server.r4.patch import json_text
 from fhir_server.r4.patch.fhirpath_patch import apply_fhirpath_patch
 from fhir_server.r4.patch.json_patch import apply_json_patch
 from fhir_server.r4.patch.xml_patch import apply_xml_patch
@@ -131,7 +132,7 @@ def _applied(doc: bytes, media_type: str, body: bytes) -> bytes:
 
 def parameters_of_patch(body: bytes) -> dict[str, Any]:
     """The Parameters of a FHIRPath Patch. Raises BadParameter when it is another resource."""
-    parameters = parse_json(body)
+    parameters = parse_json(body)  # says what is wrong with it; read again so that decimals keep their digits
     if parameters["resourceType"] != "Parameters":
         raise BadParameter("A FHIRPath Patch is a Parameters resource", expression="resourceType")
-    return parameters
+    return json_text.read(body, "the patch")

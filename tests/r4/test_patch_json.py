@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fhir_server.outcomes import BadSyntax, Failure
@@ -335,6 +335,7 @@ def found_at(document: Any, pointer: str) -> Any:
     return document
 
 
+@settings(max_examples=400)
 @given(VALUES, st.data())
 def test_random_patches_do_what_the_rfc_says(document: Any, data: st.DataObject) -> None:
     """Byte for byte, so with the members in the order that results from the operations one by one."""

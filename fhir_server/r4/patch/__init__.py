@@ -10,13 +10,7 @@ No error quotes a value: paths are shown without the literals in them.
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from fhir_server.outcomes import Failure
-
-
-class PatchFailed(Failure):
-    """The patch can be read, and it does not fit the document that it is applied to."""
-
-    status, code = 422, "processing"
+from fhir_server.outcomes import PatchFailed as PatchFailed
 
 
 class Refusal(Exception):

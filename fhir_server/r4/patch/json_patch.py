@@ -11,7 +11,7 @@ from typing import Any, Final
 from fhir_server.outcomes import BadSyntax
 from fhir_server.r4.patch import Refusal, json_text, operation
 
-MOST_COPIED: Final = 16 * 1024 * 1024
+MOST_COPIED: Final = 4 * 1024 * 1024
 """Bytes that the `copy` operations of one patch may add: a few dozen that double a document would fill the memory."""
 
 NEEDS: Final = {

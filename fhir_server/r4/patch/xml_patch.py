@@ -322,6 +322,7 @@ def _fill(gap: _Gap, content: Any) -> None:
     for offset, node in enumerate(nodes):
         node.tail = None
         gap.parent.insert(gap.index + offset, node)
+        _check_namespace(node)
     texts = [content.text or "", *tails]
     texts[0] = gap.left + texts[0]
     texts[-1] += gap.right
@@ -366,6 +367,7 @@ def _exchange(tree: Any, old: Any, new: Any) -> None:
     if parent is not None:
         new.tail = old.tail
         parent.replace(old, new)
+        _check_namespace(new)
         return
     if tree.getroot() is not old:
         raise Refusal("what stands outside the root element is not changed by a patch")
@@ -375,6 +377,15 @@ def _exchange(tree: Any, old: Any, new: Any) -> None:
     for beside in list(old.itersiblings())[::-1]:
         new.addnext(beside)
     tree._setroot(new)
+
+
+def _check_namespace(new: Any) -> None:
+    """libxml2 writes an element of no namespace as one of the default one, unless it was read with `xmlns=""`."""
+    for element in new.iter(etree.Element):
+        if not etree.QName(element).namespace and element.nsmap.get(None):
+            raise Refusal(
+                "it puts an element without a namespace where there is a default one: declare it in the patch"
+            )
 
 
 def _text_at(parent: Any, index: int) -> str:
