@@ -102,6 +102,7 @@ def serve(
         access_log=False,
         log_config=None,  # its records go through ours, which keeps values of exceptions out
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=10,
     )
 

@@ -3,10 +3,10 @@
 import asyncio
 import contextlib
 import os
+import re
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import structlog
 from fastapi import FastAPI
@@ -14,7 +14,7 @@ from procrastinate import PsycopgConnector
 from redis.asyncio import Redis
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from adapters import ADAPTERS
 from fhir_server import embedded
@@ -48,6 +48,8 @@ from fhir_server.store.search import Search
 from fhir_server.store.transient import Transient
 
 log = structlog.get_logger(__name__)
+
+FHIR = re.compile(r"/fhir(/|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,25 +154,34 @@ def make_dispatcher(parts: Parts, adapters: Mapping[str, Adapter]) -> Dispatcher
     )
 
 
-def create(settings: Settings | None = None) -> FastAPI:
+class Application(FastAPI):
+    """FastAPI for tokens and health; FHIR goes past its middleware, which costs as much as reading a resource."""
+
+    edge: Edge | None = None  # there once the lifespan has begun
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and self.edge and FHIR.match(scope["path"]):
+            await self.edge(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
+def create(settings: Settings | None = None) -> Application:
     """The ASGI application: FHIR at /fhir, tokens at /oauth2/token, health at /livez and /readyz."""
     settings = settings or load()
-    edge = _Late()
 
     @contextlib.asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+    async def lifespan(app: Application) -> AsyncGenerator[None]:
         async with build(settings) as parts:
             page_links = PageLinks(await parts.clients.key("page-links"))
             service = Service(parts.archive, parts.door, parts.blobs, page_links, settings)
-            edge.target = Edge(service, Authentication(parts.clients))
+            app.edge = Edge(service, Authentication(parts.clients))
             app.include_router(token_route(parts.clients, parts.transient, settings))
             app.include_router(health_routes(parts.database, parts.transient, parts.blobs))
             yield
 
-    app = FastAPI(title="dmst-fhir", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app = Application(title="dmst-fhir", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.add_exception_handler(Failure, _failure)
-    app.router.routes.append(Route("/fhir", edge))  # the base itself: a mount would redirect transactions
-    app.mount("/fhir", edge)
     return app
 
 
@@ -181,12 +192,3 @@ async def _failure(_request: Request, failure: Exception) -> Response:
     assert isinstance(answer.body, bytes)
     headers = {name.decode(): value.decode() for name, value in answer.headers}
     return Response(answer.body, answer.status, headers, answer.media_type.decode())
-
-
-class _Late:
-    """Mounted before the edge exists, since routes are declared before the lifespan runs."""
-
-    target: Any = None
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await self.target(scope, receive, send)

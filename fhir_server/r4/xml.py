@@ -340,7 +340,6 @@ def _narrative(div: Any) -> str:
     return text
 
 
-
 def _parser() -> Any:
     """One per document: a shared one would be a lock."""
     return etree.XMLParser(encoding="utf-8", resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)

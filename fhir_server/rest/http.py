@@ -4,7 +4,7 @@ https://hl7.org/fhir/R4/http.html - plain ASGI: a framework route costs more tha
 """
 
 import re
-import uuid
+import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +48,7 @@ class Exchange:
 
     def _request_id(self) -> str:
         given = self.header(b"x-request-id")
-        return given if given and _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+        return given if given and _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
 
     def header(self, name: bytes) -> str | None:
         value = self.headers.get(name)

@@ -241,9 +241,7 @@ async def _load_current(connection: Connection, planned: Iterable[_Planned]) -> 
     cursor = await connection.execute(
         SQL["load_for_update"], ([key[0] for key in keys], [key[1] for key in keys]), binary=True
     )
-    return {
-        (type_number, resource_id): _Current(*row) for type_number, resource_id, *row in await cursor.fetchall()
-    }
+    return {(type_number, resource_id): _Current(*row) for type_number, resource_id, *row in await cursor.fetchall()}
 
 
 async def _load_references(connection: Connection, planned: Iterable[_Planned]) -> set[Key]:

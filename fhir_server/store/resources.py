@@ -15,6 +15,7 @@ from fhir_server.store.database import Connection, Database
 SQL = queries.load("resources")
 BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
 LARGEST_GROUP = 256
+LANES = 2
 
 
 class Stored(NamedTuple):
@@ -38,7 +39,7 @@ class Resources:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._reads: Batcher[Key, Stored | None] = Batcher(self._read_group, largest=LARGEST_GROUP)
+        self._reads: Batcher[Key, Stored | None] = Batcher(self._read_group, largest=LARGEST_GROUP, lanes=LANES)
 
     async def read(self, type_number: int, resource_id: str) -> Stored | None:
         """The current version (which may be a deletion), or None."""

@@ -34,11 +34,7 @@ def test_every_type_that_an_element_has_is_defined() -> None:
             for one in element.types:
                 assert one.name in PRIMITIVES or one.name in PATHS
                 assert one.targets <= set(RESOURCE_TYPES)
-            assert (
-                element.value_set is None
-                or element.value_set in NOT_LISTS
-                or codes_of(element.value_set).codes
-            )
+            assert element.value_set is None or element.value_set in NOT_LISTS or codes_of(element.value_set).codes
 
 
 @pytest.mark.parametrize(
@@ -66,9 +62,7 @@ def test_types_that_are_not_r4_are_left_out(name: str) -> None:
 
 def test_what_the_package_lost_is_back() -> None:
     """Long paths, whose ids are cut, and what was replaced by a later release."""
-    assert {"definition[x]", "participantEffective[x]"} <= elements_of(
-        "EvidenceVariable.characteristic"
-    ).keys()
+    assert {"definition[x]", "participantEffective[x]"} <= elements_of("EvidenceVariable.characteristic").keys()
     strength = "MedicinalProductIngredient.specifiedSubstance.strength"
     assert {"presentation", "concentration", "referenceStrength"} <= elements_of(strength).keys()
     assert (
@@ -132,9 +126,7 @@ def test_the_generator_keeps_what_the_data_elements_name() -> None:
 def test_the_generator_keeps_the_numbers_that_it_finds() -> None:
     """A parameter that comes later gets the next number, wherever its url sorts."""
     base = {"version": "4.0.1", "base": ["Basic"], "code": "x", "type": "token", "expression": "Basic.code"}
-    rows = generate.search_parameter_table(
-        [base | {"url": "b"}, base | {"url": "a"}], {"Basic": {}}, {"b": 7}
-    )
+    rows = generate.search_parameter_table([base | {"url": "b"}, base | {"url": "a"}], {"Basic": {}}, {"b": 7})
     assert [(row["url"], row["number"]) for row in rows] == [("a", 8), ("b", 7)]
 
 
@@ -162,9 +154,7 @@ def test_the_generator_expands_value_sets() -> None:
 def test_a_table_is_written_with_one_line_per_entry(tmp_path: Path) -> None:
     """So that a diff shows what changed."""
     file = tmp_path / "table.json"
-    table = {
-        "Basic": {"base": "DomainResource", "elements": {"code": "1..1 code", "subject": "0..1 Reference"}}
-    }
+    table = {"Basic": {"base": "DomainResource", "elements": {"code": "1..1 code", "subject": "0..1 Reference"}}}
     generate.write(file, table)
     assert json.loads(file.read_text("utf-8")) == table
     assert len(file.read_text("utf-8").splitlines()) == 5

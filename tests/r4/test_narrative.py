@@ -52,9 +52,7 @@ def test_what_acts_or_is_empty_is_refused(content: str, why: str) -> None:
     assert why in (what_is_wrong(OUTER + content) or "")
 
 
-@pytest.mark.parametrize(
-    "text", ["", "text", "<p/>", "<divx/>", '<!DOCTYPE div [<!ENTITY a "b">]><div>&a;</div>']
-)
+@pytest.mark.parametrize("text", ["", "text", "<p/>", "<divx/>", '<!DOCTYPE div [<!ENTITY a "b">]><div>&a;</div>'])
 def test_what_is_not_one_div_is_refused(text: str) -> None:
     """So no document type, and no entity that unfolds."""
     assert what_is_wrong(text) is not None

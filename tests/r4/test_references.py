@@ -11,9 +11,7 @@ def test_every_literal_reference_is_named_with_its_place() -> None:
     """In elements, in arrays, in extensions, in contained resources; not what only looks like one."""
     resource: dict[str, Any] = {
         "resourceType": "DocumentReference",
-        "contained": [
-            {"resourceType": "PractitionerRole", "id": "r", "practitioner": {"reference": "Practitioner/2"}}
-        ],
+        "contained": [{"resourceType": "PractitionerRole", "id": "r", "practitioner": {"reference": "Practitioner/2"}}],
         "extension": [{"url": "http://e", "valueReference": {"reference": "Device/1"}}],
         "_status": {"extension": [{"url": "http://e", "valueReference": {"reference": "Device/2"}}]},
         "subject": {"reference": "Patient/1", "display": "x"},
@@ -45,9 +43,7 @@ def test_every_literal_reference_is_named_with_its_place() -> None:
         },
         {
             "resourceType": "Parameters",
-            "parameter": [
-                {"name": "x", "resource": {"resourceType": "Basic", "subject": {"reference": "A/1"}}}
-            ],
+            "parameter": [{"name": "x", "resource": {"resourceType": "Basic", "subject": {"reference": "A/1"}}}],
         },
     ],
 )

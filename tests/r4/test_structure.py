@@ -24,9 +24,7 @@ PATIENT: Json = {
     "meta": {"versionId": "1", "lastUpdated": "2026-01-05T08:00:00Z", "profile": ["http://example.org/p"]},
     "text": {"status": "generated", "div": f"<div {XHTML}><p>Dupont</p></div>"},
     "contained": [{"resourceType": "Organization", "id": "o1", "name": "Service de santé"}],
-    "identifier": [
-        {"system": "urn:oid:1.2.250.1.213.1.4.8", "value": "1", "period": {"start": "2020", "end": "2021"}}
-    ],
+    "identifier": [{"system": "urn:oid:1.2.250.1.213.1.4.8", "value": "1", "period": {"start": "2020", "end": "2021"}}],
     "name": [{"family": "DUPONT", "given": ["Jeanne", "Marie"]}],
     "telecom": [{"system": "phone", "value": "0102030405", "rank": 1}],
     "gender": "female",
@@ -375,9 +373,7 @@ def test_any_json_is_answered_with_issues(value: object) -> None:
 
 @settings(max_examples=300)
 @given(st.sampled_from([P, O, D, T, B]), st.data())
-def test_a_resource_with_anything_anywhere_is_answered_with_issues(
-    resource: Json, data: st.DataObject
-) -> None:
+def test_a_resource_with_anything_anywhere_is_answered_with_issues(resource: Json, data: st.DataObject) -> None:
     """Nor does arbitrary JSON in the place of any element of a valid resource."""
     wrong = copy.deepcopy(resource)
     place: Any = wrong

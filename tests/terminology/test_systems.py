@@ -25,9 +25,12 @@ def test_every_constant_is_a_uri_or_an_oid() -> None:
 
 def test_the_ins_oids_are_the_four_of_the_referentiel() -> None:
     """Real, provisional, test and demonstration matricules differ by their last arc only."""
-    assert [
-        f"1.2.250.1.213.1.4.{arc}" for arc in (8, 9, 10, 11)
-    ] == [systems.INS_NIR_OID, systems.INS_NIA_OID, systems.INS_TEST_OID, systems.INS_DEMO_OID]
+    assert [f"1.2.250.1.213.1.4.{arc}" for arc in (8, 9, 10, 11)] == [
+        systems.INS_NIR_OID,
+        systems.INS_NIA_OID,
+        systems.INS_TEST_OID,
+        systems.INS_DEMO_OID,
+    ]
 
 
 def test_nos_systems_follow_the_published_pattern() -> None:

@@ -31,7 +31,8 @@ create table resource_history (
     primary key (rid, version)
 );
 
--- lz4 where this PostgreSQL has it; otherwise uncompressed, since pglz costs more time than the room is worth.
+-- lz4 where this PostgreSQL has it; otherwise uncompressed and, up to a page, in the row itself: pglz and a visit to
+-- the TOAST table cost more time than the room is worth.
 do $$
 begin
     alter table resource alter column doc set compression lz4;
@@ -39,6 +40,8 @@ begin
 exception when feature_not_supported then
     alter table resource alter column doc set storage external;
     alter table resource_history alter column doc set storage external;
+    alter table resource set (toast_tuple_target = 8160);
+    alter table resource_history set (toast_tuple_target = 8160);
 end $$;
 
 -- Equality-like search: one row per hash of type|parameter|value (token, reference, uri, exact string).
