@@ -395,4 +395,5 @@ def test_every_resource_type_compiles(resource_type: str, body: Json) -> None:
 def test_issues_can_be_written_as_json() -> None:
     """Places are plain text whatever the property names were."""
     issues = check({"resourceType": "Patient", "\ud800": 1})
-    json.dumps([issue.expression for issue in issues]).encode()
+    assert json.dumps([issue.expression for issue in issues], ensure_ascii=False).encode()
+    assert issues

@@ -100,11 +100,11 @@ async def test_who_submits_when_the_lane_has_just_ended_is_answered() -> None:
 
     batcher = Batcher(echo, largest=4)
 
-    async def again_and_again() -> None:
-        for number in range(500):
-            await batcher.submit(number)
+    async def again_and_again() -> list[int]:
+        return [await batcher.submit(number) for number in range(500)]
 
-    await asyncio.wait_for(asyncio.gather(again_and_again(), again_and_again()), IN_TIME)
+    answers = await asyncio.wait_for(asyncio.gather(again_and_again(), again_and_again()), IN_TIME)
+    assert answers == [list(range(500))] * 2
 
 
 async def test_items_that_touch_the_same_thing_never_share_a_batch() -> None:

@@ -20,6 +20,7 @@ async def number(database: Database) -> int:
 async def test_a_supported_postgresql_opens(database: Database) -> None:
     """15 and 18 are new enough."""
     await database.open()
+    assert await number(database) == 7
 
 
 async def test_many_callers_share_few_connections(database_dsn: str) -> None:
