@@ -43,6 +43,11 @@ class Caller:
         if not self.may(permission, resource_type):
             raise Forbidden(f"No scope of this client allows '{permission}' on {resource_type}")
 
+    def must_search(self, resource_types: Iterable[str]) -> None:
+        """Raises Forbidden unless a scope allows searching on each: a chain asks of the type that it leads to."""
+        for resource_type in sorted(resource_types):
+            self.must("s", resource_type)
+
 
 @lru_cache(maxsize=4096)
 def _allowed(scopes: tuple[str, ...], resource_type: str) -> frozenset[str]:

@@ -116,6 +116,17 @@ class SearchQuery:
     ignored: tuple[Issue, ...] = field(default=())
     includes: tuple[Include, ...] = ()
 
+    @property
+    def asked_types(self) -> frozenset[str]:
+        """The types whose content the answer tells something of: the own one, and those that chains lead to."""
+        asked = {self.resource_type}
+        for criterion in self.criteria:
+            step = criterion
+            while isinstance(step, Chained):
+                asked.add(step.target_type)
+                step = step.criterion
+        return frozenset(asked)
+
 
 def parse(resource_type: str, pairs: Sequence[tuple[str, str]], *, lenient: bool = False) -> SearchQuery:
     """The query of `pairs` (name, value; already percent-decoded).

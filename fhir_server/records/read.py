@@ -86,7 +86,7 @@ class Archive:
 
     async def search(self, caller: Caller, query: SearchQuery, after: Place | None, request_id: str, text: str) -> Page:
         """One page. `text` is the query as it was asked, for the trail. Raises Forbidden, TooCostly, Unavailable."""
-        caller.must("s", query.resource_type)
+        caller.must_search(query.asked_types)
         row = audit.access(
             caller,
             "search-type",

@@ -144,10 +144,11 @@ class Door:
         """
         for one in incoming:
             caller.must(PERMISSIONS[one.method], one.type)
-            if one.condition and one.method != "create":
-                caller.must("s", one.type)  # the answer tells whether anything meets the criteria
+        conditions = {number: _condition(one) for number, one in enumerate(incoming) if one.condition}
+        for query in conditions.values():
+            caller.must_search(query.asked_types)  # the answer tells whether anything meets the criteria
         _refuse_twins(incoming)
-        attempt = _Attempt(caller, incoming, interaction, request_id, accesses)
+        attempt = _Attempt(caller, incoming, conditions, interaction, request_id, accesses)
         unit = Unit(
             attempt.plan,
             touches=frozenset((TYPE_NUMBER[one.type], one.resource_id) for one in incoming),
@@ -170,12 +171,14 @@ class _Attempt:
         self,
         caller: Caller,
         incoming: Sequence[Incoming],
+        conditions: Mapping[int, SearchQuery],
         interaction: str,
         request_id: str,
         accesses: Sequence[AccessRow],
     ) -> None:
         self.caller = caller
         self.incoming = incoming
+        self.conditions = conditions
         self.interaction = interaction
         self.request_id = request_id
         self.accesses = accesses
@@ -192,16 +195,19 @@ class _Attempt:
             return self._ready
         self.found = {}
         self.meant = list(self.incoming)
-        for number, one in enumerate(self.incoming):
-            resource_id = await _match(connection, one) if one.condition else None
-            if one.method == "create" and resource_id:
-                self.found[number] = resource_id
-            elif one.condition and one.method != "create":
+        for number, query in self.conditions.items():
+            one = self.incoming[number]
+            resource_id = await _match(connection, query, one.where)
+            if one.method != "create":
                 self.meant[number] = _about(one, resource_id)
-        if gone := [(TYPE_NUMBER[one.type], one.resource_id) for one in self.meant if one.method == "delete"]:
+            elif resource_id:
+                self.found[number] = resource_id
+        there = [(TYPE_NUMBER[one.type], one.resource_id) for one in self.meant if one.method == "delete"]
+        there += [(TYPE_NUMBER[self.incoming[number].type], found) for number, found in self.found.items()]
+        if there:
             self._owners = {
                 (stored.type, stored.id): audit.patient_in_bytes(TYPE_NAME[stored.type], stored.id, stored.doc or b"")
-                for stored in await read_within(connection, gone)
+                for stored in await read_within(connection, there)
             }
         return self._plan_of(_linked(self.meant, self.found))
 
@@ -210,17 +216,22 @@ class _Attempt:
         accesses: list[AccessRow] = [*self.accesses]
         for one in linked:
             writes.append(_write_of(one))
-            accesses.append(
-                audit.access(
-                    self.caller,
-                    self.interaction,
-                    self.request_id,
-                    resource_type=one.type,
-                    resource_id=one.resource_id,
-                    patient_id=self._owner_of(one),
-                )
-            )
+            accesses.append(self._access(one.type, one.resource_id, self._owner_of(one)))
+        for number, resource_id in self.found.items():  # nothing is written, and the client learns that it is there
+            resource_type = self.incoming[number].type
+            owner = self._owners.get((TYPE_NUMBER[resource_type], resource_id))
+            accesses.append(self._access(resource_type, resource_id, owner))
         return Plan(writes, accesses)
+
+    def _access(self, resource_type: str, resource_id: str, patient_id: str | None) -> AccessRow:
+        return audit.access(
+            self.caller,
+            self.interaction,
+            self.request_id,
+            resource_type=resource_type,
+            resource_id=resource_id,
+            patient_id=patient_id,
+        )
 
     def _owner_of(self, one: Incoming) -> str | None:
         """Whose record it is; of what will be deleted, whose it was."""
@@ -266,14 +277,19 @@ def _about(one: Incoming, resource_id: str | None) -> Incoming:
     return replace(one, resource_id=resource_id)
 
 
-async def _match(connection: Connection, one: Incoming) -> str | None:
-    """The resource that a condition finds, or None. Raises MultipleMatches, BadParameter."""
-    query: SearchQuery = search_query.parse(one.type, one.condition or ())
+def _condition(one: Incoming) -> SearchQuery:
+    """The criteria of a conditional create, update or delete. Raises BadParameter."""
+    query = search_query.parse(one.type, one.condition or ())
     if not query.criteria:
         raise BadParameter("A condition needs a criterion", expression=one.where)
+    return query
+
+
+async def _match(connection: Connection, query: SearchQuery, where: str | None) -> str | None:
+    """The resource that a condition finds, or None. Raises MultipleMatches."""
     ids = await find_ids(connection, query, 2)
     if len(ids) > 1:
-        raise MultipleMatches(f"The condition finds more than one {one.type}", expression=one.where)
+        raise MultipleMatches(f"The condition finds more than one {query.resource_type}", expression=where)
     return ids[0] if ids else None
 
 

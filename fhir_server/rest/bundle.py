@@ -13,7 +13,7 @@ import msgspec
 import orjson
 import pybase64
 
-from fhir_server.outcomes import BadParameter, BadSyntax, Failure, InvalidResource, Issue
+from fhir_server.outcomes import BadParameter, BadSyntax, Failure, Forbidden, InvalidResource, Issue
 from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.records.render import instant
 from fhir_server.records.validation import parse_json, validate
@@ -60,24 +60,27 @@ def _raw(body: bytes) -> RawBundle:
 
 
 async def _transaction(exchange: Exchange, service: Service, posted: Mapping[str, Any], raw: RawBundle) -> Answer:
-    incoming = await _incoming(posted, raw, service)
+    incoming = await _incoming(exchange, posted, raw, service)
     outcomes = await service.door.write(
         exchange.known_caller(), incoming, interaction="transaction", request_id=exchange.request_id
     )
     found = await _found(service, outcomes)
-    minimal = exchange.prefers("return") == "minimal"
-    entries = [_answer_entry(service, result, found, minimal=minimal) for result in outcomes]
+    shown = exchange.prefers("return") != "minimal"
+    may_read = exchange.known_caller().may
+    entries = [_answer_entry(service, result, found, show=shown and may_read("r", result.type)) for result in outcomes]
     head = b'{"resourceType":"Bundle","type":"transaction-response"'
     return Answer(200, head + (b',"entry":[' + b",".join(entries) + b"]}" if entries else b"}"))
 
 
-async def _incoming(bundle: Mapping[str, Any], raw: RawBundle, service: Service) -> list[Incoming]:
-    """Every entry as an Incoming. Raises with every fault of every entry at once."""
+async def _incoming(exchange: Exchange, bundle: Mapping[str, Any], raw: RawBundle, service: Service) -> list[Incoming]:
+    """Every entry as an Incoming. Raises with every fault of every entry at once, or Forbidden."""
     incoming: list[Incoming] = []
     faults: list[Issue] = []
     for number, (entry, kept) in enumerate(zip(bundle.get("entry", []), raw.entry, strict=True)):
         try:
-            incoming.append(await _one(number, entry, bytes(kept.resource), service))
+            incoming.append(await _one(exchange, number, entry, bytes(kept.resource), service))
+        except Forbidden:
+            raise
         except Failure as failure:
             faults.extend(failure.issues)
     if faults:
@@ -85,7 +88,7 @@ async def _incoming(bundle: Mapping[str, Any], raw: RawBundle, service: Service)
     return incoming
 
 
-async def _one(number: int, entry: Mapping[str, Any], body: bytes, service: Service) -> Incoming:
+async def _one(exchange: Exchange, number: int, entry: Mapping[str, Any], body: bytes, service: Service) -> Incoming:
     where = f"Bundle.entry[{number}]"
     request = entry.get("request") or {}
     method, url = request.get("method"), str(request.get("url", ""))
@@ -97,7 +100,7 @@ async def _one(number: int, entry: Mapping[str, Any], body: bytes, service: Serv
         wish = deletion(resource_type, resource_id, expected_version=expected_version(request.get("ifMatch")))
         return replace(wish, where=where)
     if method == "PATCH":
-        return replace(await _patch(url, resource, body, service, where), where=where)
+        return replace(await _patch(exchange, url, resource, body, service, where), where=where)
     if method not in ("POST", "PUT") or resource is None:
         raise BadParameter(
             "This server takes POST, PUT and PATCH entries with a resource, and DELETE entries, in a transaction",
@@ -125,7 +128,7 @@ async def _one(number: int, entry: Mapping[str, Any], body: bytes, service: Serv
     )
 
 
-async def _patch(url: str, resource: Any, body: bytes, service: Service, where: str) -> Incoming:
+async def _patch(exchange: Exchange, url: str, resource: Any, body: bytes, service: Service, where: str) -> Incoming:
     """A PATCH entry: a Parameters resource, or a Binary that holds a JSON or XML Patch (R4 3.1.0.8, 3.1.0.11)."""
     path, _, query = url.partition("?")
     resource_type, _, resource_id = path.partition("/")
@@ -136,8 +139,9 @@ async def _patch(url: str, resource: Any, body: bytes, service: Service, where: 
     if resource["resourceType"] == "Binary":
         media_type, body = str(resource.get("contentType")), pybase64.b64decode(resource.get("data", ""))
     if condition:
-        resource_id = await matching(service, resource_type, condition)
-    return replace(await patched(service, resource_type, resource_id, media_type, body), condition=condition)
+        resource_id = await matching(exchange, service, resource_type, condition)
+    changed = await patched(exchange, service, resource_type, resource_id, media_type, body)
+    return replace(changed, condition=condition)
 
 
 async def _found(service: Service, outcomes: list[Outcome]) -> dict[tuple[str, str], int]:
@@ -149,7 +153,7 @@ async def _found(service: Service, outcomes: list[Outcome]) -> dict[tuple[str, s
     return {(r.type, r.id): s.version for r, s in zip(found, stored, strict=True) if s}
 
 
-def _answer_entry(service: Service, result: Outcome, found: Mapping[tuple[str, str], int], *, minimal: bool) -> bytes:
+def _answer_entry(service: Service, result: Outcome, found: Mapping[tuple[str, str], int], *, show: bool) -> bytes:
     written = result.written
     version = written.version if written else found.get((result.type, result.id), 1)
     if written and written.doc is None:
@@ -161,6 +165,6 @@ def _answer_entry(service: Service, result: Outcome, found: Mapping[tuple[str, s
         **({"lastModified": instant(written.updated)} if written else {}),
     }
     body = orjson.dumps({"fullUrl": f"{service.base}/{result.type}/{result.id}", "response": response})
-    if minimal or written is None or written.doc is None:
+    if not show or written is None or written.doc is None:
         return body
     return body[:-1] + b',"resource":' + written.doc + b"}"

@@ -33,7 +33,7 @@ async def create(exchange: Exchange, service: Service) -> Answer:
 
 
 async def written_answer(exchange: Exchange, service: Service, result: Outcome) -> Answer:
-    """201 or 200 with Location and ETag, and the body that the client prefers."""
+    """201 or 200 with Location and ETag, and the body that the client prefers; to one who may not read, none."""
     written = result.written
     if written is None:  # the condition of a conditional create found it
         stored = await service.archive.resources.read(TYPE_NUMBER[result.type], result.id)
@@ -57,4 +57,5 @@ async def written_answer(exchange: Exchange, service: Service, result: Outcome) 
                 [*headers, (b"preference-applied", b"return=OperationOutcome")],
             )
         case _:
-            return Answer(status, doc or b"", headers)
+            readable = exchange.known_caller().may("r", result.type)
+            return Answer(status, doc if doc and readable else b"", headers)

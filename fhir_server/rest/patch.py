@@ -23,6 +23,7 @@ from fhir_server.r4.patch.json_patch import apply_json_patch
 from fhir_server.r4.patch.xml_patch import apply_xml_patch
 from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.r4.xml import to_json, to_xml
+from fhir_server.records.audit import query_for_trail
 from fhir_server.records.validation import parse_json
 from fhir_server.records.write import Incoming, Outcome, incoming_from_bytes
 from fhir_server.rest.create import written_answer
@@ -47,21 +48,19 @@ async def patch(exchange: Exchange, service: Service) -> Answer:
 async def conditional_patch(exchange: Exchange, service: Service) -> Answer:
     """PATCH Type?criteria: of none 404, of one a patch, of more 412."""
     (resource_type,) = exchange.segments
-    exchange.known_caller().must("s", resource_type)
     condition = criteria(exchange)
-    resource_id = await matching(service, resource_type, condition)
+    resource_id = await matching(exchange, service, resource_type, condition)
     return await _patch(exchange, service, resource_type, resource_id, condition)
 
 
 async def _patch(
     exchange: Exchange, service: Service, resource_type: str, resource_id: str, condition: Condition | None
 ) -> Answer:
-    exchange.known_caller().must("u", resource_type)
     media_type = exchange.media_type()
     body = await exchange.body(service.largest_body)
     asked = expected_version(exchange.header(b"if-match"))
     for attempt in range(1, ATTEMPTS + 1):
-        incoming = await patched(service, resource_type, resource_id, media_type, body)
+        incoming = await patched(exchange, service, resource_type, resource_id, media_type, body)
         if asked is not None:
             incoming = replace(incoming, expected_version=asked)
         try:
@@ -81,12 +80,18 @@ async def _written(exchange: Exchange, service: Service, incoming: Incoming) -> 
     return result
 
 
-async def matching(service: Service, resource_type: str, condition: Condition) -> str:
-    """The id of the one resource that meets the criteria. Raises NotFound, MultipleMatches, BadParameter."""
+async def matching(exchange: Exchange, service: Service, resource_type: str, condition: Condition) -> str:
+    """The id of the one resource that meets the criteria: a search, and traced as one.
+
+    Raises Forbidden, NotFound, MultipleMatches, BadParameter.
+    """
+    caller = exchange.known_caller()
+    caller.must("u", resource_type)
     query = replace(search_query.parse(resource_type, condition), count=2)
     if not query.criteria:
         raise BadParameter("Say which resource: by its id, or by criteria after the ?")
-    ids = [hit.id for hit in (await service.archive.searches.page(query, None)).hits]
+    text = query_for_trail(resource_type, query.applied)
+    ids = [hit.id for hit in (await service.archive.search(caller, query, None, exchange.request_id, text)).hits]
     if not ids:
         raise NotFound(f"No {resource_type} meets the criteria")
     if len(ids) > 1:
@@ -94,11 +99,14 @@ async def matching(service: Service, resource_type: str, condition: Condition) -
     return ids[0]
 
 
-async def patched(service: Service, resource_type: str, resource_id: str, media_type: str, body: bytes) -> Incoming:
+async def patched(
+    exchange: Exchange, service: Service, resource_type: str, resource_id: str, media_type: str, body: bytes
+) -> Incoming:
     """The resource as the patch makes it, to be written over the version that it was made from.
 
-    Raises NotFound, Gone, UnsupportedMediaType, BadSyntax, PatchFailed, InvalidResource.
+    Raises Forbidden, NotFound, Gone, UnsupportedMediaType, BadSyntax, PatchFailed, InvalidResource.
     """
+    exchange.known_caller().must("u", resource_type)  # before it is read: how a patch fails tells what is there
     if resource_type == "Binary":
         raise MethodNotAllowed("A Binary is replaced, not patched")
     stored = await service.archive.resources.read(TYPE_NUMBER[resource_type], resource_id)

@@ -1,0 +1,134 @@
+"""What a client with few rights may learn: by no interaction more than its scopes say (SMART v2 system scopes)."""
+
+import base64
+from collections.abc import Awaitable, Callable
+
+import httpx
+import orjson
+import pytest
+
+from tests.support import (
+    FHIR_JSON,
+    FOLDERS,
+    Caller,
+    Server,
+    codes,
+    entry,
+    in_folder,
+    keep,
+    observation,
+    post,
+    transaction,
+)
+
+Make = Callable[..., Awaitable[Caller]]
+NAME = "SECRETNAME"
+BY_FOLDER = f"identifier={FOLDERS}|7"
+
+
+@pytest.fixture
+async def kept(fhir_client: httpx.AsyncClient) -> httpx.AsyncClient:
+    """A worker and a reading about him."""
+    await keep(fhir_client, in_folder("7", id="p", family=NAME, birthDate="1980-02-03"))
+    await keep(fhir_client, observation("p", id="o"))
+    return fhir_client
+
+
+async def test_a_chain_asks_for_the_right_to_search_where_it_leads(kept: httpx.AsyncClient, client_with: Make) -> None:
+    """Otherwise a client of readings could find out who was born when."""
+    few, enough = await client_with("system/Observation.cruds"), await client_with("system/*.s")
+    question = "subject:Patient.birthdate=1980-02-03"
+    for client, status in [(few.http, 403), (enough.http, 200)]:
+        assert (await client.get(f"/fhir/Observation?{question}")).status_code == status
+    about = f"/fhir/Observation?{question}"
+    refused = [
+        await few.http.put(about, content=orjson.dumps(observation("p")), headers=FHIR_JSON),
+        await few.http.delete(about),
+        await few.http.patch(about, json=[], headers={"content-type": "application/json-patch+json"}),
+        await post(few.http, observation("p"), if_none_exist=question),
+    ]
+    assert [(answer.status_code, codes(answer)) for answer in refused] == [(403, ["forbidden"])] * 4
+    assert (await kept.get("/fhir/Observation/o")).json()["meta"]["versionId"] == "1"
+
+
+async def test_a_conditional_create_is_a_search_too(kept: httpx.AsyncClient, client_with: Make) -> None:
+    """200 or 201 says whether the worker is known; what is found is shown to those who may read it."""
+    worker = in_folder("7")
+    creator = await client_with("system/Patient.c")
+    answer = await post(creator.http, worker, if_none_exist=BY_FOLDER)
+    assert (answer.status_code, codes(answer)) == (403, ["forbidden"])
+    finder, reader = await client_with("system/Patient.cs"), await client_with("system/Patient.crs")
+    found = await post(finder.http, worker, if_none_exist=BY_FOLDER)
+    assert (found.status_code, found.content) == (200, b"")
+    assert found.headers["location"].endswith("/Patient/p/_history/1")
+    shown = await post(reader.http, worker, if_none_exist=BY_FOLDER)
+    assert (shown.status_code, shown.json()["id"]) == (200, "p")
+
+
+async def test_what_a_conditional_create_finds_is_traced(
+    kept: httpx.AsyncClient, client_with: Make, server: Server
+) -> None:
+    """Nothing was written, and yet somebody was shown a worker."""
+    reader = await client_with("system/Patient.crs")
+    assert (await post(reader.http, in_folder("7"), if_none_exist=BY_FOLDER)).status_code == 200
+    rows = await server.rows(
+        "select interaction, resource_id, patient_id from access where client_id = %s", reader.client_id
+    )
+    assert rows == [("create", "p", "p")]
+
+
+@pytest.mark.parametrize("url", ["Patient/p", f"Patient?{BY_FOLDER}"])
+async def test_a_patch_is_not_tried_before_it_is_allowed(kept: httpx.AsyncClient, client_with: Make, url: str) -> None:
+    """How it fails would tell what is there: a wrong guess and a right one look alike."""
+    client = await client_with("system/Patient.crs", "system/Binary.cruds")
+    for guess in ("1970-01-01", "1980-02-03"):
+        operations = orjson.dumps([{"op": "test", "path": "/birthDate", "value": guess}])
+        kind = "application/json-patch+json"
+        data = base64.b64encode(operations).decode()
+        wrapped = {"resourceType": "Binary", "contentType": kind, "data": data}
+        for answer in (
+            await client.http.patch(f"/fhir/{url}", content=operations, headers={"content-type": kind}),
+            await post(client.http, transaction(entry(wrapped, method="PATCH", url=url))),
+        ):
+            assert (answer.status_code, codes(answer)) == (403, ["forbidden"])
+
+
+async def test_who_may_not_read_is_shown_nothing_after_a_write(kept: httpx.AsyncClient, client_with: Make) -> None:
+    """A patch would be a way to read what one may only change."""
+    writer = await client_with("system/Patient.u")
+    operations = [{"op": "add", "path": "/gender", "value": "female"}]
+    headers = {"content-type": "application/json-patch+json", "prefer": "return=representation"}
+    changed = await writer.http.patch("/fhir/Patient/p", content=orjson.dumps(operations), headers=headers)
+    assert (changed.status_code, changed.content) == (200, b"")
+    assert changed.headers["etag"] == 'W/"2"'
+    parameters = {
+        "resourceType": "Parameters",
+        "parameter": [
+            {
+                "name": "operation",
+                "part": [
+                    {"name": "type", "valueCode": "delete"},
+                    {"name": "path", "valueString": "Patient.gender"},
+                ],
+            }
+        ],
+    }
+    answer = await post(writer.http, transaction(entry(parameters, method="PATCH", url="Patient/p")))
+    assert answer.status_code == 200, answer.text
+    assert "resource" not in answer.json()["entry"][0]
+    assert NAME not in answer.text
+
+
+async def test_a_conditional_patch_is_traced_as_the_search_that_it_is(
+    kept: httpx.AsyncClient, client_with: Make, server: Server
+) -> None:
+    """Also where it finds nothing."""
+    writer = await client_with("system/Patient.us")
+    answer = await writer.http.patch(
+        f"/fhir/Patient?identifier={FOLDERS}|none",
+        content=b"[]",
+        headers={"content-type": "application/json-patch+json"},
+    )
+    assert answer.status_code == 404
+    rows = await server.rows("select interaction, query from access where client_id = %s", writer.client_id)
+    assert rows == [("search-type", "identifier=***")]
