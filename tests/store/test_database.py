@@ -91,6 +91,19 @@ async def test_a_connection_that_the_server_ended_is_replaced(database_dsn: str)
     await database.close()
 
 
+async def test_connections_that_the_server_ended_while_they_rested_are_replaced(database_dsn: str) -> None:
+    """Nobody fails: they are not lent."""
+    database = Database(database_dsn, connections=3, statement_timeout_ms=5_000)
+    assert await asyncio.gather(*(number(database) for _ in range(3))) == [7] * 3
+    async with await psycopg.AsyncConnection.connect(database_dsn, autocommit=True) as other:
+        await other.execute(
+            "select pg_terminate_backend(pid, 1000) from pg_stat_activity"
+            " where datname = current_database() and application_name = 'dmst-fhir'"
+        )
+    assert await asyncio.gather(*(number(database) for _ in range(3))) == [7] * 3
+    await database.close()
+
+
 async def test_a_server_that_is_not_there_is_unavailable(tmp_path: object) -> None:
     """Nobody listens on that socket."""
     database = Database(f"host={tmp_path} port=1 dbname=none", connections=1, statement_timeout_ms=1_000)
