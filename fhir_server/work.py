@@ -10,7 +10,6 @@ from procrastinate import App, PsycopgConnector
 from adapters.scanner.drop_folder import DropFolder
 from fhir_server.app import Parts, make_adapters, make_dispatcher
 from fhir_server.outbox.jobs import DISPATCH, queue_of
-from fhir_server.outcomes import Failure
 
 log = structlog.get_logger(__name__)
 
@@ -88,8 +87,6 @@ async def _watch(drop_folder: DropFolder, pause: float) -> None:
     while True:
         try:
             await drop_folder.look()
-        except Failure as failure:
-            log.warning("the drop folder waits", reason=failure.diagnostics)
         except Exception:
             log.exception("the drop folder could not be worked on")
         await asyncio.sleep(pause)

@@ -10,7 +10,12 @@ import os
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
+import structlog
+
+from fhir_server.outcomes import Failure
 from fhir_server.ports import AcknowledgedLot
+
+log = structlog.get_logger(__name__)
 
 SENTINELS = (".ok", ".done")
 NOT_LOTS = frozenset({"acknowledgements", "done"})
@@ -31,12 +36,18 @@ class DropFolder:
             (self._folder / name).mkdir(parents=True, exist_ok=True)
 
     async def look(self) -> int:
-        """Take in every lot that is complete; returns how many. What `receive` raises passes through."""
+        """Take in every lot that is complete; returns how many. A lot that cannot be taken in now holds up no other."""
         taken = 0
         for lot, sentinel in list(self._complete()):
-            answer = await self._receive(lot)
-            await asyncio.to_thread(self._answer, lot, sentinel, answer)
-            taken += 1
+            try:
+                answer = await self._receive(lot)
+                await asyncio.to_thread(self._answer, lot, sentinel, answer)
+            except Failure as failure:
+                log.warning("a lot waits in the drop folder", lot=lot.name, reason=failure.diagnostics)
+            except Exception:  # a bug, or a folder that somebody else moves: the sentinel stays, it is asked again
+                log.exception("a lot waits in the drop folder", lot=lot.name)
+            else:
+                taken += 1
         return taken
 
     def _complete(self) -> Iterator[tuple[Path, Path]]:

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -93,8 +93,13 @@ class LotIntake:
         """Take in the lot at `path` (a folder or a .zip); returns what the provider is told.
 
         A refusal is an answer, not an exception. Raises Unavailable when the database or the blob store is out
-        of reach and StorageFull when the disk is: nothing is lost, give the lot again later.
+        of reach, StorageFull when the disk is full, and Conflict while another process takes the same lot in: nothing
+        is lost, give the lot again later.
         """
+        async with self._lots.held(path.stem if path.suffix == ".zip" else path.name):
+            return await self._receive(path, progress)
+
+    async def _receive(self, path: Path, progress: Progress | None) -> Acknowledgement:
         received = datetime.now(UTC)
         try:
             opened = await self._open(path, received)
@@ -201,12 +206,12 @@ class LotIntake:
         return row
 
     async def _already(self, opened: _Opened, known: LotRow) -> Acknowledgement:
-        """The same lot again adds nothing."""
-        folders = tuple(
-            FolderResult(folder.barcode, "already-ingested", len(folder.documents), _pages(folder))
-            for folder in opened.manifest.folders
-        )
-        return Acknowledgement(known.lot, known.received, "already-ingested", opened.seal, folders)
+        """The same lot again adds nothing; a folder that was rejected is not in, and the answer says so again."""
+        settled = {row.barcode: row for row in await self._lots.folders(known.lot)}
+        results = [_result(folder, settled[folder.barcode]) for folder in opened.manifest.folders]
+        folders = [one if one.state == "rejected" else replace(one, state="already-ingested") for one in results]
+        state = acknowledgement.overall_state(folders)
+        return Acknowledgement(known.lot, known.received, state, opened.seal, tuple(folders))
 
     async def _finish(self, opened: _Opened, known: LotRow, results: Sequence[FolderResult]) -> Acknowledgement:
         await self._documents.write_lot_list(opened.facts, known.list_id)

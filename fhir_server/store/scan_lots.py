@@ -1,12 +1,14 @@
 """Lots, their folders and documents as they came in, and what became of each."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from psycopg.types.json import Jsonb
 from xxhash import xxh3_64_intdigest
 
+from fhir_server.outcomes import Conflict
 from fhir_server.store import queries
 from fhir_server.store.database import Connection, Database
 
@@ -126,7 +128,7 @@ async def settle_folder(
 
 async def same_content(connection: Connection, contents: Sequence[bytes]) -> list[Twin]:
     """Documents that are in already with one of these SHA-256; the transaction holds these contents for itself."""
-    locks = sorted({_lock(sha256) for sha256 in contents})
+    locks = sorted({_lock(b"scan content", sha256) for sha256 in contents})
     await connection.execute(SQL["hold_contents"], (locks,))
     rows = await (await connection.execute(SQL["same_content"], (list(contents),))).fetchall()
     return [Twin(*row) for row in rows]
@@ -144,8 +146,8 @@ async def withdraw_from_review(connection: Connection, lot: str, barcode: str, a
     await connection.execute(SQL["withdraw_documents"], (lot, barcode))
 
 
-def _lock(content: bytes) -> int:
-    unsigned = xxh3_64_intdigest(b"scan content" + content)
+def _lock(what: bytes, name: bytes) -> int:
+    unsigned = xxh3_64_intdigest(what + name)
     return unsigned - (1 << 64) if unsigned >= 1 << 63 else unsigned
 
 
@@ -154,6 +156,18 @@ class ScanLots:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    @contextlib.asynccontextmanager
+    async def held(self, name: str) -> AsyncGenerator[None]:
+        """A delivery for this caller alone, until he lets go of it or his process dies. Raises Conflict."""
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(SQL["hold_lot"], (_lock(b"scan lot", name.encode()),))
+            if await cursor.fetchone() != (True,):
+                raise Conflict("This lot is being received by somebody else; ask again when he has finished")
+            try:
+                yield
+            finally:
+                await connection.close()  # the lock ends with its session, also where that is broken
 
     async def announce(
         self,

@@ -15,7 +15,8 @@ import pytest
 
 from fhir_server.app import Parts
 from fhir_server.evidence import report
-from fhir_server.scans.acknowledgement import FolderResult
+from fhir_server.outcomes import Conflict
+from fhir_server.scans.acknowledgement import Acknowledgement, FolderResult
 from tests.stories.support import CERTAIN, SAMPLES, Provider, asking, count
 
 
@@ -124,6 +125,28 @@ async def test_the_same_lot_twice_adds_nothing(service: Parts, provider: Provide
     assert again.state == "already-ingested"
     assert await count(service, "resource") == before
     assert await count(service, "resource_history") == 0
+
+
+async def test_what_was_rejected_is_rejected_again(service: Parts, provider: Provider):
+    """The provider keeps the paper of what is not in, also when he lost the first answer."""
+    lot = provider.lot(*CERTAIN)
+    next((lot / "DOSSIER_100000102").glob("*.pdf")).write_bytes(b"%PDF-1.7 something else")
+    first = await service.lots.receive(lot)
+    again = await service.lots.receive(lot)
+    assert (first.state, again.state) == ("partly-accepted", "partly-accepted")
+    assert [folder.state for folder in again.folders] == ["already-ingested", "rejected", "already-ingested"]
+    assert again.folders[1].problems == first.folders[1].problems
+
+
+async def test_one_lot_given_to_two_at_once_is_taken_in_by_one(service: Parts, provider: Provider):
+    """Two workers on one drop folder: the archive that one reads is not unpacked again under his hands."""
+    lot = provider.lot(*CERTAIN)
+    archive = Path(shutil.make_archive(str(lot), "zip", lot.parent, lot.name))
+    answers = await asyncio.gather(*(service.lots.receive(archive) for _ in range(3)), return_exceptions=True)
+    taken = [answer for answer in answers if isinstance(answer, Acknowledgement)]
+    assert [answer.state for answer in taken] == ["accepted"]
+    assert sum(isinstance(answer, Conflict) for answer in answers) == 2
+    assert (await service.lots.receive(archive)).state == "already-ingested"
 
 
 async def test_the_same_files_in_another_lot_are_duplicates(service: Parts, provider: Provider):

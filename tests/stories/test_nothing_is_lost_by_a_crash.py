@@ -22,7 +22,8 @@ from redis.asyncio import Redis
 
 from fhir_server import embedded
 from fhir_server.app import Parts
-from fhir_server.outcomes import Unavailable
+from fhir_server.outcomes import StorageFull, Unavailable
+from fhir_server.ports import AcknowledgedLot
 from fhir_server.settings import Settings
 from fhir_server.store.transient import Transient
 from tests.stories.support import CERTAIN, DESCRIPTION, SAMPLES, Provider, asking, count, dispatch_all, running_service
@@ -210,6 +211,30 @@ async def test_a_lot_is_complete_only_with_its_sentinel(world: Settings, provide
         (provider.folder / "later").rename(world.incoming_folder / f"{lot.name}.ok")
         assert await folder.look() == 1
         assert await folder.look() == 0
+
+
+async def test_a_lot_that_cannot_be_taken_in_holds_up_no_other(tmp_path: Path):
+    """Neither a failure of ours nor a bug: its sentinel stays, and it is asked again."""
+    from adapters.scanner.drop_folder import DropFolder
+
+    asked: list[str] = []
+
+    async def receive(lot: Path) -> AcknowledgedLot:
+        asked.append(lot.name)
+        if lot.name == "LOT_1":
+            raise StorageFull("The disk is full")
+        if lot.name == "LOT_2":
+            raise ZeroDivisionError
+        return AcknowledgedLot(f"{lot.name}.ack.json", b"{}")
+
+    folder = DropFolder(tmp_path, receive)
+    folder.prepare()
+    for name in ("LOT_1", "LOT_2", "LOT_3"):
+        (tmp_path / name).mkdir()
+        (tmp_path / f"{name}.ok").touch()
+    assert [await folder.look(), await folder.look()] == [1, 0]
+    assert asked == ["LOT_1", "LOT_2", "LOT_3", "LOT_1", "LOT_2"]
+    assert (tmp_path / "done" / "LOT_3").is_dir()
 
 
 def test_the_samples_are_small_and_there():
