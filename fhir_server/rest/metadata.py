@@ -3,6 +3,7 @@
 https://hl7.org/fhir/R4/capabilitystatement.html
 """
 
+from collections.abc import Iterable
 from functools import lru_cache
 from importlib.metadata import version
 
@@ -12,6 +13,7 @@ from fhir_server.r4.resource_types import RESOURCE_TYPES
 from fhir_server.r4.search_query import searchable
 from fhir_server.rest.audit_events import SEARCHABLE as AUDIT_PARAMETERS
 from fhir_server.rest.http import Answer, Exchange
+from fhir_server.rest.operations.operation import Operation
 from fhir_server.rest.patch import JSON_PATCH, XML_PATCH
 from fhir_server.rest.service import Service
 
@@ -24,7 +26,7 @@ async def metadata(exchange: Exchange, service: Service) -> Answer:
 
 @lru_cache(maxsize=1)
 def _statement(base: str) -> bytes:
-    from fhir_server.rest.routes import SYSTEM_CODES, codes_of  # the table lists this interaction too
+    from fhir_server.rest.routes import OPERATIONS, SYSTEM_CODES, codes_of  # the table lists this interaction too
 
     resources = [_resource(name, sorted(codes_of(name))) for name in RESOURCE_TYPES if codes_of(name)]
     return orjson.dumps(
@@ -56,10 +58,16 @@ def _statement(base: str) -> bytes:
                     },
                     "resource": resources,
                     "interaction": [{"code": code} for code in SYSTEM_CODES],
+                    **_operations([one for one in OPERATIONS if "system" in one.levels]),
                 }
             ],
         }
     )
+
+
+def _operations(operations: Iterable[Operation]) -> dict[str, object]:
+    listed = [{"name": one.name[1:], "definition": one.definition} for one in operations]
+    return {"operation": listed} if listed else {}
 
 
 def _references(name: str) -> list[str]:
@@ -77,6 +85,8 @@ def _referring(name: str) -> list[tuple[str, str]]:
 
 
 def _resource(name: str, codes: list[str]) -> dict[str, object]:
+    from fhir_server.rest.routes import operations_of
+
     if name == "AuditEvent":
         parameters = [
             {"name": code, "definition": url, "type": kind} for code, (kind, url) in sorted(AUDIT_PARAMETERS.items())
@@ -105,4 +115,4 @@ def _resource(name: str, codes: list[str]) -> dict[str, object]:
         }
     if name == "AuditEvent":
         statement["versioning"] = "no-version"
-    return statement
+    return statement | _operations(operations_of(name))

@@ -7,6 +7,7 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Final
 
 import structlog
 
@@ -19,6 +20,8 @@ from fhir_server.rest.delete import conditional_delete, delete
 from fhir_server.rest.history import history
 from fhir_server.rest.http import Answer, Exchange
 from fhir_server.rest.metadata import metadata
+from fhir_server.rest.operations import OPERATIONS
+from fhir_server.rest.operations.operation import Level, Operation
 from fhir_server.rest.patch import conditional_patch, patch
 from fhir_server.rest.read import read, vread
 from fhir_server.rest.search import search, search_by_post
@@ -32,7 +35,7 @@ Interaction = Callable[[Exchange, Service], Awaitable[Answer]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`code` is the R4 interaction code (type-restful-interaction or system-restful-interaction), None for metadata."""
+    """`code` is the R4 interaction code (type-restful-interaction or system-restful-interaction), None without one."""
 
     method: str
     shape: tuple[str, ...]
@@ -57,6 +60,13 @@ ROUTES = (
     Route("GET", ("T", "I", "_history"), history, "history-instance"),
     Route("GET", ("T", "I", "_history", "V"), vread, "vread"),
 )
+SHAPES: Final[dict[Level, tuple[str, ...]]] = {"system": (), "type": ("T",), "instance": ("T", "I")}
+OPERATION_ROUTES = tuple(
+    Route(method, (*SHAPES[level], operation.name), operation.perform, None)
+    for operation in OPERATIONS
+    for level in operation.levels
+    for method in operation.methods
+)
 
 # One POST to the base serves both.
 SYSTEM_CODES = ("batch", "transaction")
@@ -77,8 +87,16 @@ def codes_of(resource_type: str) -> frozenset[str]:
     return SHOWN_ONLY.get(resource_type, offered) - NOT_OFFERED.get(resource_type, frozenset())
 
 
+@cache
+def operations_of(resource_type: str) -> tuple[Operation, ...]:
+    """The operations on a type or its instances; on what is only shown, none."""
+    if resource_type in NOT_KEPT or resource_type in SHOWN_ONLY:
+        return ()
+    return tuple(one for one in OPERATIONS if one.levels & {"type", "instance"} and one.is_about(resource_type))
+
+
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
-_TABLE = {(route.method, route.shape): route for route in ROUTES}
+_TABLE = {(route.method, route.shape): route for route in (*ROUTES, *OPERATION_ROUTES)}
 _METHODS = {shape: sorted(m for m, s in _TABLE if s == shape) for _, shape in _TABLE}
 
 
@@ -91,9 +109,15 @@ def route_of(exchange: Exchange) -> Route:
         if shape in _METHODS:
             raise MethodNotAllowed(f"Here this server answers {', '.join(_METHODS[shape])}")
         raise NotSupported("This server has nothing under this path")
-    if route.shape[:1] == ("T",) and route.code not in codes_of(exchange.segments[0]):
-        raise MethodNotAllowed(f"This server does not offer {route.code} on {exchange.segments[0]}")
+    if route.shape[:1] == ("T",) and not _is_offered(route, exchange.segments[0]):
+        raise MethodNotAllowed(f"This server does not offer {route.code or shape[-1]} on {exchange.segments[0]}")
     return route
+
+
+def _is_offered(route: Route, resource_type: str) -> bool:
+    if route.code is None:
+        return any(operation.name == route.shape[-1] for operation in operations_of(resource_type))
+    return route.code in codes_of(resource_type)
 
 
 def _shape(segments: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,0 +1,6 @@
+"""One module per $operation; the routes and the CapabilityStatement follow from this table."""
+
+from fhir_server.rest.operations.meta import META
+from fhir_server.rest.operations.operation import Operation
+
+OPERATIONS: tuple[Operation, ...] = (META,)
