@@ -76,12 +76,6 @@ def codes_of(value_set: str) -> ValueSet:
 
 
 @cache
-def compartment_of_patient() -> Mapping[str, tuple[str, ...]]:
-    """Resource type -> the search parameters that put it into the compartment of a Patient."""
-    return {name: tuple(codes) for name, codes in _table("patient_compartment.json").items()}
-
-
-@cache
 def _table(name: str) -> Any:
     return orjson.loads((TABLES / name).read_bytes())
 

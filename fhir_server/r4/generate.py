@@ -62,8 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     known: list[Json] = json.loads(numbered.read_text("utf-8")) if numbered.exists() else []
     numbers = {row["url"]: row["number"] for row in known}
     write(numbered, search_parameter_table(resources_of(options.search_parameters), types, numbers))
-    compartment = json.loads((folder / "compartmentdefinition-patient.json").read_bytes())
-    write(TABLES / "patient_compartment.json", compartment_table(compartment))
+    write(TABLES / "compartments.json", compartment_table(structures))
     return 0
 
 
@@ -205,9 +204,19 @@ def search_parameter_table(
     return rows
 
 
-def compartment_table(compartment: Json) -> dict[str, list[str]]:
-    """Resource type -> the parameters that put a resource into the compartment; types outside it are left out."""
-    return {one["code"]: sorted(one["param"]) for one in compartment["resource"] if one.get("param")}
+def compartment_table(definitions: Iterable[Json]) -> dict[str, list[str]]:
+    """`Compartment/Type` -> the parameters that put a resource into the compartment; types outside it are left out.
+
+    `{def}`, the resource that the compartment is of, is no parameter. HL7's definitions stand beside the structures;
+    the package's own file of the compartment of a Patient has additions of its maker.
+    """
+    return {
+        f"{compartment['code']}/{one['code']}": sorted(parameters)
+        for compartment in sorted(definitions, key=lambda one: str(one.get("code")))
+        if compartment["resourceType"] == "CompartmentDefinition"
+        for one in compartment["resource"]
+        if (parameters := set(one.get("param", ())) - {"{def}"})
+    }
 
 
 def write(file: Path, table: Mapping[str, Any] | Sequence[Any]) -> None:
