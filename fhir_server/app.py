@@ -37,6 +37,7 @@ from fhir_server.rest.page_links import PageLinks
 from fhir_server.rest.service import Service
 from fhir_server.rest.token import token_route
 from fhir_server.settings import Settings, load, secret
+from fhir_server.store import reindex
 from fhir_server.store.access_log import AccessLog
 from fhir_server.store.blobs import Blobs
 from fhir_server.store.clients import Clients
@@ -89,6 +90,7 @@ async def build(settings: Settings) -> AsyncGenerator[Parts]:
             postgres, connections=settings.connections, statement_timeout_ms=settings.statement_timeout_ms
         )
         await database.open()
+        await reindex.bring_up_to_date(database)
         stack.push_async_callback(database.close)
         blobs = Blobs(settings.blob_folder)
         blobs.open()

@@ -14,13 +14,14 @@ from fhir_server.caller import Caller
 from fhir_server.outcomes import Gone, NotFound
 from fhir_server.r4.references import is_local
 from fhir_server.r4.resource_types import TYPE_NUMBER
-from fhir_server.r4.search_query import IdIs, ReferenceIs, SearchQuery
+from fhir_server.r4.search_criteria import AnyOf, IdIs, ReferenceIs, SearchQuery
 from fhir_server.records import audit
 from fhir_server.store.access_log import AccessLog
 from fhir_server.store.blobs import Blobs
 from fhir_server.store.includes import Included, Includes
+from fhir_server.store.ordering import Place
 from fhir_server.store.resources import Resources, Stored
-from fhir_server.store.search import Page, Place, Search
+from fhir_server.store.search import Page, Search
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +183,10 @@ def _patient_asked(query: SearchQuery) -> str | None:
                 patients = [t.removeprefix("Patient/") for t in targets if t.startswith("Patient/")]
                 if len(patients) == 1:
                     return patients[0]
+            case AnyOf(criteria):  # a compartment
+                leading = {one.targets for one in criteria if isinstance(one, ReferenceIs)}
+                if len(leading) == 1 and len(targets := leading.pop()) == 1 and targets[0].startswith("Patient/"):
+                    return targets[0].removeprefix("Patient/")
             case IdIs((only,)) if query.resource_type == "Patient":
                 return only
             case _:

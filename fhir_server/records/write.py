@@ -19,7 +19,7 @@ from fhir_server.outcomes import BadParameter, BadSyntax, DanglingReference, Iss
 from fhir_server.r4 import search_query
 from fhir_server.r4.references import is_local, literal_references
 from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
-from fhir_server.r4.search_query import SearchQuery
+from fhir_server.r4.search_criteria import SearchQuery
 from fhir_server.records import audit
 from fhir_server.records.render import renderer, with_links
 from fhir_server.records.validation import parse_json, validate

@@ -7,7 +7,7 @@ import orjson
 
 from fhir_server.outcomes import BadParameter
 from fhir_server.r4.index_values import period_of
-from fhir_server.r4.search_query import DEFAULT_COUNT, LARGEST_COUNT
+from fhir_server.r4.search_criteria import DEFAULT_COUNT, LARGEST_COUNT
 from fhir_server.records.render import instant
 from fhir_server.rest.http import Answer, Exchange
 from fhir_server.rest.service import Service

@@ -9,8 +9,9 @@ from importlib.metadata import version
 
 import orjson
 
+from fhir_server.r4.compartments import COMPARTMENTS
 from fhir_server.r4.resource_types import RESOURCE_TYPES
-from fhir_server.r4.search_query import searchable
+from fhir_server.r4.search_criterion import searchable
 from fhir_server.rest.audit_events import SEARCHABLE as AUDIT_PARAMETERS
 from fhir_server.rest.http import Answer, Exchange
 from fhir_server.rest.operations.operation import Operation
@@ -58,6 +59,7 @@ def _statement(base: str) -> bytes:
                     },
                     "resource": resources,
                     "interaction": [{"code": code} for code in SYSTEM_CODES],
+                    "compartment": [f"http://hl7.org/fhir/CompartmentDefinition/{one.lower()}" for one in COMPARTMENTS],
                     **_operations([one for one in OPERATIONS if "system" in one.levels]),
                 }
             ],

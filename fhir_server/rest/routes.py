@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 
 from fhir_server.outcomes import Failure, Forbidden, MethodNotAllowed, NotSupported, Unauthenticated
+from fhir_server.r4.compartments import COMPARTMENTS
 from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.records import audit
 from fhir_server.rest.bundle import bundle
@@ -49,6 +50,8 @@ ROUTES = (
     Route("POST", (), bundle, "transaction"),
     Route("GET", ("T",), search, "search-type"),
     Route("POST", ("T", "_search"), search_by_post, "search-type"),
+    Route("GET", ("T", "I", "T"), search, "search-type"),
+    Route("POST", ("T", "I", "T", "_search"), search_by_post, "search-type"),
     Route("POST", ("T",), create, "create"),
     Route("GET", ("T", "I"), read, "read"),
     Route("PUT", ("T", "I"), update, "update"),
@@ -109,9 +112,15 @@ def route_of(exchange: Exchange) -> Route:
         if shape in _METHODS:
             raise MethodNotAllowed(f"Here this server answers {', '.join(_METHODS[shape])}")
         raise NotSupported("This server has nothing under this path")
-    if route.shape[:1] == ("T",) and not _is_offered(route, exchange.segments[0]):
-        raise MethodNotAllowed(f"This server does not offer {route.code or shape[-1]} on {exchange.segments[0]}")
+    resource_type = _type_of(exchange, route)
+    if resource_type and not _is_offered(route, resource_type):
+        raise MethodNotAllowed(f"This server does not offer {route.code or shape[-1]} on {resource_type}")
     return route
+
+
+def _type_of(exchange: Exchange, route: Route) -> str | None:
+    """The resource type that a request is about: in a compartment, the one that is searched."""
+    return next((exchange.segments[at] for at in (2, 0) if route.shape[at : at + 1] == ("T",)), None)
 
 
 def _is_offered(route: Route, resource_type: str) -> bool:
@@ -127,6 +136,8 @@ def _shape(segments: tuple[str, ...]) -> tuple[str, ...]:
     for position, segment in enumerate(segments[1:], start=1):
         if segment.startswith(("_", "$")):
             shape.append(segment)
+        elif position == 2 and segment in TYPE_NUMBER and segments[0] in COMPARTMENTS:
+            shape.append("T")
         elif position == 3:
             shape.append("V")
         else:
@@ -152,7 +163,7 @@ async def trace_refusal(exchange: Exchange, service: Service, failure: Failure) 
         return
     route = route_of(exchange)  # there is one: nobody is refused before
     resource_type = exchange.segments[0] if "T" in route.shape else None
-    resource_id = exchange.segments[1] if "I" in route.shape else None
+    resource_id = exchange.segments[1] if "I" in route.shape else None  # in a compartment, of what it is of
     row = audit.access(
         exchange.caller,
         route.code or "operation",
