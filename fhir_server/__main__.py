@@ -136,6 +136,26 @@ def migrate(data: Data = None) -> None:
     _run(run)
 
 
+@app.command("search-parameters")
+def search_parameters(data: Data = None) -> None:
+    """List the search parameters that were added, and how far their indexing is."""
+    settings = _settings(data)
+
+    async def run() -> None:
+        table = Table(
+            "number", "code", "types", "type", "state", "indexed", "SearchParameter", box=None, pad_edge=False
+        )
+        async with _parts(settings) as parts:
+            for one in await parts.parameters.listed():
+                of, definition = f"{one.done}/{one.of}", one.definition
+                bases = " ".join(definition.bases)
+                named = f"SearchParameter/{one.resource_id}"
+                table.add_row(str(one.number), definition.code, bases, definition.type, one.state, of, named)
+        out.print(table)
+
+    _run(run)
+
+
 @app.command()
 def ingest(
     lots: Annotated[list[Path], typer.Argument(help="Lots: folders or .zip files.", exists=True)],

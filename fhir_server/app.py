@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import os
 import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 from fastapi import FastAPI
@@ -27,6 +28,7 @@ from fhir_server.outbox.jobs import Jobs
 from fhir_server.outbox.recipients import Recipient
 from fhir_server.outcomes import Failure
 from fhir_server.ports import Adapter
+from fhir_server.r4.search_parameters import REGISTRY
 from fhir_server.records.read import Archive
 from fhir_server.records.write import Door, new_id
 from fhir_server.rest.authentication import Authentication
@@ -42,8 +44,10 @@ from fhir_server.store.access_log import AccessLog
 from fhir_server.store.blobs import Blobs
 from fhir_server.store.clients import Clients
 from fhir_server.store.commit import Commits
+from fhir_server.store.custom_parameters import CustomParameters
 from fhir_server.store.database import Database, migrate
 from fhir_server.store.includes import Includes
+from fhir_server.store.parameter_index import index_forever
 from fhir_server.store.resources import Resources
 from fhir_server.store.search import Search
 from fhir_server.store.transient import Transient
@@ -60,6 +64,7 @@ class Parts:
     settings: Settings
     postgres: str
     database: Database
+    parameters: CustomParameters
     blobs: Blobs
     clients: Clients
     archive: Archive
@@ -90,11 +95,15 @@ async def build(settings: Settings) -> AsyncGenerator[Parts]:
             postgres, connections=settings.connections, statement_timeout_ms=settings.statement_timeout_ms
         )
         await database.open()
-        await reindex.bring_up_to_date(database)
         stack.push_async_callback(database.close)
+        parameters = CustomParameters(database, pause=settings.parameters_seconds, content=settings.content_search)
+        await parameters.refresh()
+        stack.callback(REGISTRY.use, ())
+        await reindex.bring_up_to_date(database)
+        await stack.enter_async_context(_beside(parameters.keep_fresh()))
         blobs = Blobs(settings.blob_folder)
         blobs.open()
-        commits, accesses = Commits(database), AccessLog(database, sync=settings.audit_sync)
+        commits, accesses = Commits(database, parameters), AccessLog(database, sync=settings.audit_sync)
         stack.push_async_callback(commits.drain)
         stack.push_async_callback(accesses.drain)
         transient = Transient(Redis.from_url(redis_url, socket_timeout=2, socket_connect_timeout=2))
@@ -114,6 +123,7 @@ async def build(settings: Settings) -> AsyncGenerator[Parts]:
             settings,
             postgres,
             database,
+            parameters,
             blobs,
             Clients(database),
             archive,
@@ -125,6 +135,18 @@ async def build(settings: Settings) -> AsyncGenerator[Parts]:
             lots,
             register,
         )
+
+
+@contextlib.asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
+    """Work that goes on beside everything else, and is cancelled at the end."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 def _warn(settings: Settings) -> None:
@@ -176,11 +198,12 @@ def create(settings: Settings | None = None) -> Application:
     async def lifespan(app: Application) -> AsyncGenerator[None]:
         async with build(settings) as parts:
             page_links = PageLinks(await parts.clients.key("page-links"))
-            service = Service(parts.archive, parts.door, parts.blobs, page_links, settings)
+            service = Service(parts.archive, parts.door, parts.blobs, page_links, settings, parts.parameters)
             app.edge = Edge(service, Authentication(parts.clients))
             app.include_router(token_route(parts.clients, parts.transient, settings))
             app.include_router(health_routes(parts.database, parts.transient, parts.blobs))
-            yield
+            async with _beside(index_forever(parts.database, parts.parameters)):
+                yield
 
     app = Application(title="dmst-fhir", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.add_exception_handler(Failure, _failure)

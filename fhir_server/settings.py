@@ -37,6 +37,11 @@ class Settings(BaseSettings):
         description="Wait for the disk before a read is answered, so that its audit row survives a power cut.",
     )
 
+    parameters_seconds: float = Field(
+        default=5.0, gt=0, description="Pause between two looks for search parameters that were added."
+    )
+    content_search: bool = Field(default=False, description="Is every word of a resource indexed, for `_content`?")
+
     token_minutes: int = Field(default=15, ge=1, le=60, description="Life of an access token.")
     token_attempts_per_minute: int = Field(default=20, ge=1, description="Failed token requests allowed per client.")
     max_body_mb: int = Field(default=64, ge=1, description="Largest FHIR body accepted.")

@@ -1,4 +1,4 @@
-"""The worker process: dispatches deliveries, watches the drop folder, revives the jobs of dead workers."""
+"""The worker process: deliveries, the drop folder, jobs of dead workers, search parameters that were added."""
 
 import asyncio
 import contextlib
@@ -10,6 +10,7 @@ from procrastinate import App, PsycopgConnector
 from adapters.scanner.drop_folder import DropFolder
 from fhir_server.app import Parts, make_adapters, make_dispatcher
 from fhir_server.outbox.jobs import DISPATCH, queue_of
+from fhir_server.store.parameter_index import index_forever
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +37,7 @@ async def work(parts: Parts, stop: asyncio.Event) -> None:
             for recipient in parts.recipients
         ]
         running.append(asyncio.create_task(_revive(jobs, parts.settings.stalled_seconds)))
+        running.append(asyncio.create_task(index_forever(parts.database, parts.parameters)))
         running.append(asyncio.create_task(_watch(drop_folder, parts.settings.watch_seconds)))
         await stop.wait()
         for task in running:

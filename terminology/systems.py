@@ -54,6 +54,9 @@ EXTENSION_LAST_VISIT: Final = f"{OWN}/StructureDefinition/last-visit"
 EXTENSION_PAGES: Final = f"{OWN}/StructureDefinition/pages"
 """On Attachment: number of pages (valuePositiveInt). R4 has no such element; R5 does."""
 
+OPERATION_INDEX_STATUS: Final = f"{OWN}/OperationDefinition/index-status"
+"""On a SearchParameter: how far it is indexed."""
+
 # --- HL7, IETF, LOINC, DICOM
 URI: Final = "urn:ietf:rfc:3986"
 LOINC: Final = "http://loinc.org"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fhir_server.outcomes import BadParameter
 from fhir_server.r4.resource_types import TYPE_NUMBER
-from fhir_server.r4.search_parameters import SearchParameter, parameters_of
+from fhir_server.r4.search_parameters import SearchParameter, is_being_indexed, not_searched, parameters_of
 
 NAMES = frozenset({"_include", "_revinclude"})
 
@@ -43,6 +43,8 @@ def include(name: str, value: str) -> Include:
     parameter = None
     if code != "*":
         parameter = parameters_of(source).get(code)
+        if is_being_indexed(source, code):
+            raise not_searched(source, code, name)
         if parameter is None or parameter.type != "reference":
             raise BadParameter(f"{code} is not a reference parameter of {source}", expression=name)
     return Include(source, parameter, target or None, reverse, modifier != "")

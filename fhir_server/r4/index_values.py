@@ -8,18 +8,17 @@ resource is walked once. At the end of a path stands a maker: it knows the type 
 
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal, InvalidOperation
-from functools import cache
 from typing import Any, Final, NamedTuple
 
 from fhir_server.r4.dates import period_of
 from fhir_server.r4.definitions import codes_of
 from fhir_server.r4.paths import ExistsAndIsNot, Filter, Step, TypedPath, compile_expression
 from fhir_server.r4.references import split_reference
-from fhir_server.r4.search_parameters import SearchParameter, parameter_at, parameters_of
+from fhir_server.r4.search_parameters import REGISTRY, SearchParameter, indexed_of, parameter_at
 
 __all__ = [
     "Composite", "IndexValue", "Number", "Period", "Position", "Quantity", "Reference", "Text", "Token", "Uri",
-    "extract", "period_of",
+    "can_index", "extract", "period_of",
 ]  # fmt: skip
 
 EVER: Final = 2**62
@@ -133,6 +132,11 @@ def extract(resource: Mapping[str, Any]) -> list[IndexValue]:
     return out
 
 
+def can_index(search_type: str, type_name: str) -> bool:
+    """Whether values of this FHIR type can be found by a parameter of this search type."""
+    return (search_type, type_name) in _FACTORIES
+
+
 class _Node:
     """One place in the tree: what is made of a value there, and where the walk goes on."""
 
@@ -172,10 +176,10 @@ class _Node:
         return walk
 
 
-@cache
+@REGISTRY.cached
 def _walker(resource_type: str) -> Maker:
     tree = _Node()
-    for parameter in parameters_of(resource_type).values():
+    for parameter in indexed_of(resource_type).values():
         if parameter.code in NOT_EXTRACTED or not parameter.expression:
             continue
         selected = compile_expression(parameter.expression, resource_type)

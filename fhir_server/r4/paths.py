@@ -108,7 +108,7 @@ class _Reader:
             if self._took("."):
                 paths = self._invocation(paths, self._next())
             elif self._took("["):
-                paths = _indexed(paths, int(self._next()))
+                paths = _indexed(paths, self._number())
                 self._expect("]")
             else:
                 return paths
@@ -188,6 +188,12 @@ class _Reader:
         self._at += 1
         return self._tokens[self._at - 1]
 
+    def _number(self) -> int:
+        digits = self._next()
+        if not digits.isdecimal():
+            raise self._unknown()
+        return int(digits)
+
     def _expect(self, token: str) -> None:
         if not self._took(token):
             raise self._unknown()
@@ -209,12 +215,19 @@ def _tokens(expression: str) -> Sequence[str]:
 
 
 def _filtered(path: TypedPath, condition: Filter) -> TypedPath:
-    if not path.steps:
-        raise UnknownExpression("a condition on the resource itself")
+    if not path.steps or path.steps[-1].filter is not None:
+        raise UnknownExpression("a condition on the resource itself, or a second one")
+    asked = path.type == "Reference" if condition.kind == "resolves-to" else _has(path.type, condition.name)
+    if not asked:
+        raise UnknownExpression(f"{path.type} has nothing that such a condition could be about")
     return replace(path, steps=(*path.steps[:-1], replace(path.steps[-1], filter=condition)))
 
 
+def _has(type_name: str, element: str) -> bool:
+    return type_name not in PRIMITIVES and element in elements_of(type_name)
+
+
 def _indexed(paths: list[TypedPath], index: int) -> list[TypedPath]:
-    if not all(path.steps for path in paths):
-        raise UnknownExpression("an index on the resource itself")
+    if not all(path.steps and path.steps[-1].filter is None for path in paths):
+        raise UnknownExpression("an index on the resource itself, or after a condition")
     return [replace(path, steps=(*path.steps[:-1], replace(path.steps[-1], index=index))) for path in paths]

@@ -35,7 +35,14 @@ from fhir_server.r4.search_criteria import (
     UpdatedIs,
     UriIs,
 )
-from fhir_server.r4.search_parameters import SearchParameter, parameter_at, parameters_of
+from fhir_server.r4.search_parameters import (
+    REGISTRY,
+    SearchParameter,
+    is_being_indexed,
+    not_searched,
+    parameter_at,
+    parameters_of,
+)
 
 DEEPEST_CHAIN: Final = 4
 """Steps of a chain and of a reverse chain together."""
@@ -60,7 +67,9 @@ def _is_searchable(parameter: SearchParameter) -> bool:
     if parameter.type == "composite":
         kinds = [parameter_at(url).type for url, _ in parameter.components]
         return len(kinds) == _PAIR and kinds[0] == "token" and kinds[1] in SECOND_TYPES
-    return bool(parameter.expression) or parameter.code == "_text"  # `_content` and `_query` have none
+    if parameter.code == "_content":
+        return REGISTRY.content
+    return bool(parameter.expression) or parameter.code == "_text"  # `_query` has no expression either
 
 
 def criterion(resource_type: str, name: str, value: str, *, depth: int = 0) -> Criterion:
@@ -73,7 +82,7 @@ def criterion(resource_type: str, name: str, value: str, *, depth: int = 0) -> C
         return ListedIn(_list_id(value, name))
     parameter = parameters_of(resource_type).get(code)
     if parameter is None or not _is_searchable(parameter):
-        raise not_supported(name, f"This server does not search {resource_type} by {code[:100]}")
+        raise not_searched(resource_type, code, name)
     if rest:
         return _chain(parameter, modifier, rest, value, name, depth)
     if parameter.url in COMBINED:
@@ -143,7 +152,9 @@ def _special(parameter: SearchParameter, modifier: str, value: str, name: str) -
             return UpdatedIs(tuple(search_values.date(one, name) for one in search_values.texts(value, name)))
         case "_text", "":
             return TextHas("text", search_values.plain(value))
-        case "_id" | "_lastUpdated" | "_text", _:
+        case "_content", "":
+            return TextHas("content", search_values.plain(value))
+        case "_id" | "_lastUpdated" | "_text" | "_content", _:
             raise not_supported(name, f"{parameter.code} has no modifier :{modifier[:50]} on this server")
         case _:
             return None
@@ -238,6 +249,8 @@ def _referred(resource_type: str, name: str, value: str, depth: int) -> Referred
     """`_has:Source:reference:name=value`."""
     _, source, code, rest = (*name.split(":", 3), "", "", "")[:4]
     parameter = parameters_of(source).get(code)
+    if is_being_indexed(source, code):
+        raise not_searched(source, code, name)
     if parameter is None or parameter.type != "reference" or not rest:
         raise BadParameter("_has is _has:Type:reference:parameter, where Type has that reference", expression=name)
     if parameter.targets and resource_type not in parameter.targets:

@@ -12,6 +12,7 @@ from fhir_server.r4 import include, search_filter
 from fhir_server.r4.include import Include
 from fhir_server.r4.search_criteria import DEFAULT_COUNT, LARGEST_COUNT, Criterion, SearchQuery, Sort
 from fhir_server.r4.search_criterion import criterion, not_supported, searchable
+from fhir_server.r4.search_parameters import not_searched
 
 MOST_SORTS: Final = 5
 _OF_THE_ANSWER: Final = frozenset({"_format", "_pretty"})
@@ -128,7 +129,9 @@ def _sort(resource_type: str, text: str) -> Sort:
     if code == "_lastUpdated":
         return Sort(None, descending)
     parameter = searchable(resource_type).get(code)
-    if parameter is None or parameter.type in ("composite", "special") or code == "_text":
+    if parameter is None:
+        raise not_searched(resource_type, code, "_sort")
+    if parameter.type in ("composite", "special") or code in ("_text", "_content"):
         raise not_supported("_sort", f"This server does not sort {resource_type} by {code[:100]}")
     return Sort(parameter, descending)
 

@@ -66,6 +66,7 @@ def _may_be_kept(resource_type: str, name: str) -> bool:
     parameter = parameters_of(resource_type).get(code)  # None where it is a chain
     return (
         parameter is not None
+        and not parameter.is_added  # nobody knows what an operator's parameter is about
         and parameter.type != "string"
         and code not in _IDENTIFYING
         and (not modifier or modifier == "not" or modifier in TYPE_NUMBER)

@@ -20,7 +20,7 @@ from fhir_server.r4 import search_query
 from fhir_server.r4.references import is_local, literal_references
 from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
 from fhir_server.r4.search_criteria import SearchQuery
-from fhir_server.records import audit
+from fhir_server.records import audit, search_parameters
 from fhir_server.records.render import renderer, with_links
 from fhir_server.records.validation import parse_json, validate
 from fhir_server.store.access_log import AccessRow
@@ -140,7 +140,8 @@ class Door:
 
         `alongside` writes other rows in the same transaction, `accesses` are traced beside those of the writing.
 
-        Raises Forbidden, DanglingReference, Conflict, VersionConflict, MultipleMatches, NotFound, Unavailable.
+        Raises Forbidden, DanglingReference, Conflict, VersionConflict, MultipleMatches, NotFound, Unavailable, and
+        BusinessRule for a search parameter that cannot be indexed.
         """
         for one in incoming:
             caller.must(PERMISSIONS[one.method], one.type)
@@ -149,6 +150,8 @@ class Door:
             caller.must_search(query.asked_types)  # the answer tells whether anything meets the criteria
         _refuse_twins(incoming)
         attempt = _Attempt(caller, incoming, conditions, interaction, request_id, accesses)
+        if any(one.type == "SearchParameter" for one in incoming):
+            alongside = _with_parameters(attempt, alongside)
         unit = Unit(
             attempt.plan,
             touches=frozenset((TYPE_NUMBER[one.type], one.resource_id) for one in incoming),
@@ -240,6 +243,25 @@ class _Attempt:
         return one.resource_id if one.type == "Patient" else audit.patient_in(one.resource)
 
 
+def _with_parameters(attempt: _Attempt, alongside: Alongside | None) -> Alongside:
+    """What is written beside the resources, with what their SearchParameters change. Raises BusinessRule."""
+    caller = attempt.caller
+    wanted = {
+        number: search_parameters.asked_by(caller, one.resource) if one.method != "delete" else None
+        for number, one in enumerate(attempt.incoming)
+        if one.type == "SearchParameter"
+    }
+
+    async def both(connection: Connection, written: Sequence[Written]) -> None:
+        for number, definition in wanted.items():
+            if number not in attempt.found:
+                await search_parameters.put_in_use(connection, caller, attempt.meant[number].resource_id, definition)
+        if alongside:
+            await alongside(connection, written)
+
+    return both
+
+
 def _refuse_twins(incoming: Sequence[Incoming]) -> None:
     """Two entries for one identity would overwrite each other in silence (R4 3.1.0.11.2)."""
     seen: dict[object, int] = {}
@@ -320,6 +342,7 @@ def _write_of(one: Incoming) -> Write:
         must="create" if one.method == "create" else "either",
         render=renderer(one.body, one.type, one.resource_id),
         rows=rows_of(one.resource),
+        resource=one.resource,
         references=_local_references(one),
         expected_version=one.expected_version,
         blob_sha256=one.blob.sha256 if one.blob else None,

@@ -4,7 +4,6 @@ https://hl7.org/fhir/R4/capabilitystatement.html
 """
 
 from collections.abc import Iterable
-from functools import lru_cache
 from importlib.metadata import version
 
 import orjson
@@ -12,6 +11,7 @@ import orjson
 from fhir_server.r4.compartments import COMPARTMENTS
 from fhir_server.r4.resource_types import RESOURCE_TYPES
 from fhir_server.r4.search_criterion import searchable
+from fhir_server.r4.search_parameters import REGISTRY
 from fhir_server.rest.audit_events import SEARCHABLE as AUDIT_PARAMETERS
 from fhir_server.rest.http import Answer, Exchange
 from fhir_server.rest.operations.operation import Operation
@@ -25,7 +25,7 @@ async def metadata(exchange: Exchange, service: Service) -> Answer:
     return Answer(200, _statement(service.base))
 
 
-@lru_cache(maxsize=1)
+@REGISTRY.cached
 def _statement(base: str) -> bytes:
     from fhir_server.rest.routes import OPERATIONS, SYSTEM_CODES, codes_of  # the table lists this interaction too
 

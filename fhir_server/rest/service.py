@@ -7,6 +7,7 @@ from fhir_server.records.write import Door
 from fhir_server.rest.page_links import PageLinks
 from fhir_server.settings import Settings
 from fhir_server.store.blobs import Blobs
+from fhir_server.store.custom_parameters import CustomParameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,7 @@ class Service:
     blobs: Blobs
     page_links: PageLinks
     settings: Settings
+    parameters: CustomParameters
 
     @property
     def base(self) -> str:

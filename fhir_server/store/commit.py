@@ -4,10 +4,10 @@ One commit costs one flush of the disk, whatever it holds: 64 writers sharing co
 they wrote alone (docs/performance.md). A unit is all or nothing; a unit that fails leaves the others alone.
 """
 
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 import orjson
 import psycopg
@@ -16,9 +16,11 @@ from psycopg import errors
 
 from fhir_server.outcomes import Conflict, DanglingReference, Failure, Gone, Issue, NotFound, VersionConflict
 from fhir_server.r4.resource_types import TYPE_NAME
+from fhir_server.r4.search_parameters import REGISTRY
 from fhir_server.store import index_rows, queries
 from fhir_server.store.access_log import AccessRow, insert_accesses
 from fhir_server.store.batching import Batcher
+from fhir_server.store.custom_parameters import CustomParameters
 from fhir_server.store.database import Connection, Database
 from fhir_server.store.resources import Key
 from fhir_server.store.search_index import NO_ROWS, IndexRows, own_hash, references_to, rows_of
@@ -36,6 +38,7 @@ class Write:
     """One resource to be written. `render(version, updated)` gives the bytes to keep; None deletes.
 
     `must` says what has to be there: `create` nothing, `update` something, `either` anything.
+    `rows` are those of `resource`, the parsed document: made again where search parameters were added meanwhile.
     `references` are the local references of the document: (FHIRPath, type number, id).
     """
 
@@ -44,6 +47,7 @@ class Write:
     must: Literal["create", "update", "either"]
     render: Callable[[int, datetime], bytes] | None
     rows: IndexRows
+    resource: Mapping[str, Any] | None = None
     references: Sequence[tuple[str, int, str]] = ()
     expected_version: int | None = None
     blob_sha256: bytes | None = None
@@ -142,8 +146,9 @@ def _now() -> datetime:
 class Commits:
     """The queue of units that wait to be written to one database."""
 
-    def __init__(self, database: Database, *, now: Clock = _now) -> None:
+    def __init__(self, database: Database, parameters: CustomParameters, *, now: Clock = _now) -> None:
         self._database = database
+        self._parameters = parameters
         self._now = now
         self._queue: Batcher[Unit, list[Written]] = Batcher(
             self._write_group, largest=LARGEST_GROUP, lanes=LANES, keys_of=_keys_of
@@ -190,6 +195,7 @@ class Commits:
         async with self._database.transaction() as connection:
             planned: dict[int, _Planned] = {}
             claimed = _Claimed()
+            await self._parameters.refresh_if_old(connection)
             await _hold_locks(connection, units)
             for number, unit in enumerate(units):
                 try:
@@ -327,6 +333,7 @@ async def _store(
 
 
 async def _insert(connection: Connection, creations: list[tuple[Written, Write]], updated: datetime) -> None:
+    rows = [_rows(write) for _, write in creations]
     cursor = await connection.execute(SQL["new_rids"], (len(creations),))
     rids = [row[0] for row in await cursor.fetchall()]
     await connection.execute(
@@ -340,14 +347,24 @@ async def _insert(connection: Connection, creations: list[tuple[Written, Write]]
             [write.blob_size for _, write in creations],
             [result.doc for result, _ in creations],
             [own_hash(f"{TYPE_NAME[write.type]}/{write.id}") for _, write in creations],
-            *index_rows.columns_of(write.rows for _, write in creations),
+            *index_rows.columns_of(rows),
         ),
     )
-    await index_rows.insert(connection, list(zip(rids, (write.rows for _, write in creations), strict=True)))
+    await index_rows.insert(connection, list(zip(rids, rows, strict=True)))
+
+
+def _rows(write: Write) -> IndexRows:
+    """The index rows of what is written, by the search parameters of this moment."""
+    if write.resource is None or write.rows.version == REGISTRY.version:
+        return write.rows
+    return rows_of(write.resource)
 
 
 async def _replace(connection: Connection, changes: list[tuple[_Current, Written, Write]], updated: datetime) -> None:
     rids = [found.rid for found, _, _ in changes]
+    # both at one moment: rows of a parameter that only one of them knows would be lost, or come twice
+    before = [rows_of(orjson.loads(found.doc)) if found.doc else NO_ROWS for found, _, _ in changes]
+    after = [_rows(write) if write.render else NO_ROWS for _, _, write in changes]
     await connection.execute(SQL["keep_history"], (rids,))
     await connection.execute(
         SQL["update_resources"],
@@ -358,15 +375,9 @@ async def _replace(connection: Connection, changes: list[tuple[_Current, Written
             [write.blob_sha256 for _, _, write in changes],
             [write.blob_size for _, _, write in changes],
             [result.doc for _, result, _ in changes],
-            *index_rows.columns_of(write.rows if write.render else NO_ROWS for _, _, write in changes),
+            *index_rows.columns_of(after),
         ),
     )
-    obsolete: list[tuple[int, IndexRows]] = []
-    additional: list[tuple[int, IndexRows]] = []
-    for found, _, write in changes:
-        before = rows_of(orjson.loads(found.doc)) if found.doc else NO_ROWS
-        after = write.rows if write.render else NO_ROWS
-        obsolete.append((found.rid, index_rows.difference(before, after)))
-        additional.append((found.rid, index_rows.difference(after, before)))
-    await index_rows.delete(connection, obsolete)
-    await index_rows.insert(connection, additional)
+    rows = list(zip(rids, before, after, strict=True))
+    await index_rows.delete(connection, [(rid, index_rows.difference(old, new)) for rid, old, new in rows])
+    await index_rows.insert_missing(connection, [(rid, index_rows.difference(new, old)) for rid, old, new in rows])

@@ -44,7 +44,7 @@ from fhir_server.r4.search_criteria import (
 from fhir_server.r4.search_parameters import parameters_of
 from fhir_server.r4.search_query import approximate
 from fhir_server.store import search_index as index
-from fhir_server.store.search_index import folded, param_key
+from fhir_server.store.search_index import folded, folded_whole, param_key
 from fhir_server.store.statement import Statement
 
 DATES: Final = {
@@ -112,9 +112,10 @@ def condition(statement: Statement, resource_type: str, criterion: Criterion, ro
             statement.add("(")
             _any_date(statement, comparisons, f"{row}.updated", f"{row}.updated", as_time=True)
             statement.add(")")
-        case TextHas(_, words):
-            query = "select n.rid from narrative n where n.words @@ websearch_to_tsquery('simple', %s)"
-            statement.add(f"{row}.rid in ({query})", folded(words))
+        case TextHas(part, words):
+            table = "narrative" if part == "text" else "content"
+            query = f"select n.rid from {table} n where n.words @@ websearch_to_tsquery('simple', %s)"
+            statement.add(f"{row}.rid in ({query})", folded_whole(words))
         case TokenIn():
             raise AssertionError("value sets are resolved before a statement is made")
         case _:
@@ -146,7 +147,7 @@ def _of_parameter(statement: Statement, criterion: Leaf, row: str, param: int) -
             _has_word(statement, row, index.shown_key(param), "starts", [folded(value) for value in values])
         case UriIs(_, values, below):
             if below:
-                _has_word(statement, row, param, "starts", values)
+                _has_word(statement, row, index.shown_key(param), "starts", values)
             else:
                 _has_hash(statement, row, [index.uri_is(param, value) for value in values])
         case DateIs(_, comparisons):

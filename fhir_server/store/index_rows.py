@@ -22,6 +22,7 @@ def difference(left: IndexRows, right: IndexRows) -> IndexRows:
         left.measures - right.measures,
         left.places - right.places,
         left.narratives - right.narratives,
+        contents=left.contents - right.contents,
     )
 
 
@@ -36,14 +37,20 @@ def _literal(numbers: Iterable[int]) -> str:
 
 
 async def insert(connection: Connection, rows: Sequence[RowsOf]) -> None:
+    """Rows of new resources."""
     await _each_table(connection, rows, "insert")
+
+
+async def insert_missing(connection: Connection, rows: Sequence[RowsOf]) -> None:
+    """Rows of known resources: a process that had not heard of a new parameter may have left some behind."""
+    await _each_table(connection, rows, "insert", b" on conflict do nothing")
 
 
 async def delete(connection: Connection, rows: Sequence[RowsOf]) -> None:
     await _each_table(connection, rows, "delete")
 
 
-async def _each_table(connection: Connection, rows: Sequence[RowsOf], verb: str) -> None:
+async def _each_table(connection: Connection, rows: Sequence[RowsOf], verb: str, end: bytes = b"") -> None:
     for table, columns in (
         ("tokens", _columns(((h,), rid) for rid, row in rows for h in row.tokens)),
         ("periods", _columns((period, rid) for rid, row in rows for period in row.periods)),
@@ -51,9 +58,10 @@ async def _each_table(connection: Connection, rows: Sequence[RowsOf], verb: str)
         ("measures", _columns((measure, rid) for rid, row in rows for measure in row.measures)),
         ("places", _columns((place, rid) for rid, row in rows for place in row.places)),
         ("narratives", _columns((narrative, rid) for rid, row in rows for narrative in row.narratives)),
+        ("contents", _columns((content, rid) for rid, row in rows for content in row.contents)),
     ):
         if columns:
-            await connection.execute(SQL[f"{verb}_{table}"], columns)
+            await connection.execute(SQL[f"{verb}_{table}"] + end, columns)
 
 
 def _columns(rows: Iterable[tuple[tuple[Any, ...], int]]) -> list[list[Any]]:

@@ -15,7 +15,7 @@ import orjson
 from fhir_server.r4.index_values import IndexValue, Number, Period, Quantity, Reference, Text, Token, Uri, extract
 from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.r4.search_criteria import SearchQuery, Sort
-from fhir_server.store.search_index import folded, number_of, param_key
+from fhir_server.store.search_index import folded, number_of, param_key, shown_key
 from fhir_server.store.statement import Statement
 
 LAST: Final = 2**62
@@ -81,7 +81,8 @@ def _key(resource_type: str, sort: Sort, number: int) -> Key:
             picked = f"coalesce({pick}(m.{column}), {nothing})"
             join = _lateral(number, picked, "measure m where m.rid = r.rid and m.h = %s")
             return Key(value, f"{value}::text", "%s::numeric", sort.descending, join, (number_of(param),))
-        case _:
+        case kind:
+            param = shown_key(param) if kind == "uri" else param
             picked = f'coalesce({pick}(w.folded), %s) collate "C"'
             join = _lateral(number, picked, "word w where w.rid = r.rid and w.param = %s")
             return Key(value, value, "%s", sort.descending, join, ("" if sort.descending else HIGHEST, param))

@@ -10,9 +10,10 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cache, lru_cache
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
+import orjson
 from xxhash import xxh3_64_intdigest
 
 from fhir_server.r4.index_values import (
@@ -31,21 +32,25 @@ from fhir_server.r4.index_values import (
 from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.r4.search_criteria import TokenValue
 from fhir_server.r4.search_criterion import COMBINED, is_repeated
-from fhir_server.r4.search_parameters import SearchParameter, parameters_of
+from fhir_server.r4.search_parameters import LAST_ADDED, REGISTRY, SearchParameter, indexed_of
 from terminology import ucum
 from terminology.systems import UCUM
 
 SEPARATOR = "\x1f"
-PARAMETERS_PER_TYPE = 4096
+PARAMETERS_PER_TYPE: Final = LAST_ADDED + 1
 LONGEST_WORD = 200
 LONGEST_URI = 500
 _TAG = re.compile(r"<[^>]*>")
 
 
-INDEX_VERSION = 2
+INDEX_VERSION = 4
 """Raised when the rows of a resource are made otherwise: what is there is then indexed again."""
 
 LONGEST_NARRATIVE = 100_000
+LONGEST_CONTENT = 100_000
+"""Characters of one resource that `_content` searches."""
+LONGEST_WITHOUT_BLANK = 2000
+"""A longer string without a blank is data, not words."""
 Measure = tuple[int, Decimal, Decimal]
 
 
@@ -63,6 +68,10 @@ class IndexRows:
     """The reference hashes among `tokens`, kept in the row of the resource."""
     present: frozenset[int] = frozenset()
     """The numbers of the parameters that have a value, kept in the row of the resource."""
+    contents: frozenset[tuple[str]] = frozenset()
+    """A JSON array of every string, folded, where `_content` is searched."""
+    version: int = 0
+    """That of the registry of search parameters by which they were made."""
 
 
 NO_ROWS = IndexRows()
@@ -74,7 +83,7 @@ def param_key(type_number: int, parameter: SearchParameter) -> int:
 
 
 def shown_key(param: int) -> int:
-    """The key under which `word` holds what is shown for a token (`:text`)."""
+    """The key under which `word` holds what is compared from its beginning only: uris, what is shown for a token."""
     return -param
 
 
@@ -166,18 +175,25 @@ def beside_token(param: int, value: TokenValue) -> int:
 @lru_cache(maxsize=65536)
 def folded(text: str) -> str:
     """Lower case, without accents, ligatures opened, blanks single: the form in which strings are compared."""
+    return folded_whole(text)[:LONGEST_WORD]
+
+
+def folded_whole(text: str) -> str:
+    """The same of a text of any length."""
+    if text.isascii():
+        return " ".join(text.lower().split())
     opened = text.replace("œ", "oe").replace("Œ", "OE").replace("æ", "ae").replace("Æ", "AE")
     plain = "".join(c for c in unicodedata.normalize("NFKD", opened) if not unicodedata.combining(c))
-    return " ".join(plain.casefold().split())[:LONGEST_WORD]
+    return " ".join(plain.casefold().split())
 
 
-@cache
+@REGISTRY.cached
 def _leading_to(target_type: str) -> tuple[int, ...]:
     """The reference parameters of every type that may lead to `target_type`."""
     return tuple(
         param_key(number, parameter)
         for name, number in TYPE_NUMBER.items()
-        for parameter in parameters_of(name).values()
+        for parameter in indexed_of(name).values()
         if parameter.type == "reference" and (not parameter.targets or target_type in parameter.targets)
     )
 
@@ -187,11 +203,16 @@ def references_to(target_type: str, resource_id: str) -> list[int]:
     return [reference_to(param, f"{target_type}/{resource_id}") for param in _leading_to(target_type)]
 
 
-def rows_of(resource: Mapping[str, Any]) -> IndexRows:
-    """The index rows of one resource (its parsed JSON)."""
+def rows_of(resource: Mapping[str, Any], *, added: int | None = None) -> IndexRows:
+    """The index rows of one resource (its parsed JSON): all, or those of the added parameter with this number."""
     rows = _Rows(TYPE_NUMBER[resource["resourceType"]])
     for value in extract(resource):
-        rows.take(value)
+        if added in (None, value.param.number):
+            rows.take(value)
+    if added is not None:
+        return rows.done()
+    if REGISTRY.content and (words := folded_content(resource)):
+        rows.contents.add((words,))
     if (narrative := resource.get("text")) and (words := folded_narrative(narrative.get("div", ""))):
         rows.narratives.add((words,))
     return rows.done()
@@ -200,6 +221,36 @@ def rows_of(resource: Mapping[str, Any]) -> IndexRows:
 def folded_narrative(div: str) -> str:
     """The words of a narrative without its tags."""
     return " ".join(folded(word) for word in html.unescape(_TAG.sub(" ", div[:LONGEST_NARRATIVE])).split())
+
+
+def folded_content(resource: Mapping[str, Any]) -> str:
+    """Every string of a resource but its id and version, as a JSON array: what stands apart is no phrase."""
+    said = {name: value for name, value in resource.items() if name not in ("resourceType", "id")}
+    if "meta" in said:
+        said["meta"] = {name: one for name, one in said["meta"].items() if name not in ("versionId", "lastUpdated")}
+    found: list[str] = []
+    left = LONGEST_CONTENT
+    for text in _strings(said):
+        words = folded_narrative(text) if text.startswith("<div") else folded_whole(text[:left])
+        if words and (len(words) <= LONGEST_WITHOUT_BLANK or " " in words):
+            found.append(words[:left])
+            left -= len(words)
+        if left <= 0:
+            break
+    return orjson.dumps(found).decode() if found else ""
+
+
+def _strings(value: Any) -> Iterable[str]:
+    """Every string within a JSON value, in its order; no recursion, since resources may be deep."""
+    left = [value]
+    while left:
+        one = left.pop()
+        if type(one) is str:
+            yield one
+        elif type(one) is dict:
+            left.extend(reversed(one.values()))
+        elif type(one) is list:
+            left.extend(reversed(one))
 
 
 class _Rows:
@@ -213,6 +264,7 @@ class _Rows:
         self.measures: set[Measure] = set()
         self.places: set[tuple[float, float]] = set()
         self.narratives: set[tuple[str]] = set()
+        self.contents: set[tuple[str]] = set()
         self.references: set[int] = set()
         self.present: set[int] = set()
 
@@ -233,7 +285,7 @@ class _Rows:
                 self.tokens.add(text_exactly(param, value.value))
         elif isinstance(value, Uri):
             self.tokens.add(uri_is(param, value.value))
-            self.words.add((param, value.value[:LONGEST_URI]))
+            self.words.add((shown_key(param), value.value[:LONGEST_URI]))
         elif isinstance(value, Number):
             self.measures.add((number_of(param), value.low, value.high))
         elif isinstance(value, Quantity):
@@ -292,6 +344,8 @@ class _Rows:
             frozenset(self.narratives),
             frozenset(self.references),
             frozenset(self.present),
+            frozenset(self.contents),
+            REGISTRY.version,
         )
 
 

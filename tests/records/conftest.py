@@ -10,6 +10,7 @@ from fhir_server.records.write import Door
 from fhir_server.store.access_log import AccessLog
 from fhir_server.store.blobs import Blobs
 from fhir_server.store.commit import Commits
+from fhir_server.store.custom_parameters import CustomParameters
 from fhir_server.store.database import Database
 from fhir_server.store.includes import Includes
 from fhir_server.store.resources import Resources
@@ -18,7 +19,7 @@ from fhir_server.store.search import Search
 
 @pytest.fixture
 async def commits(database: Database) -> AsyncIterator[Commits]:
-    commits = Commits(database)
+    commits = Commits(database, CustomParameters(database, pause=5))
     yield commits
     await commits.drain()
 

@@ -35,6 +35,7 @@ from fhir_server.records.write import (
     new_id,
 )
 from fhir_server.store.commit import Commits, Plan, Unit, Write, Written
+from fhir_server.store.custom_parameters import CustomParameters
 from fhir_server.store.database import Connection, Database
 from fhir_server.store.search_index import NO_ROWS
 from tests.support import FOLDERS, document_reference, in_folder, observation, patient
@@ -367,7 +368,10 @@ async def test_without_a_database_writing_is_unavailable() -> None:
     """Told to the caller, in our words, and not tried for ever."""
     database = Database("host=/nonexistent port=1 dbname=none", connections=1, statement_timeout_ms=1_000)
     with pytest.raises(Unavailable):
-        await write(Door(Commits(database)), incoming_from_dict({**patient("p")}, method="update"))
+        await write(
+            Door(Commits(database, CustomParameters(database, pause=5))),
+            incoming_from_dict({**patient("p")}, method="update"),
+        )
 
 
 def test_later_ids_sort_later() -> None:

@@ -51,6 +51,15 @@ where p.rid = o.rid
 insert into narrative (words, rid)
 select to_tsvector('simple', n.words), n.rid from unnest(%s::text[], %s::bigint[]) as n(words, rid)
 
+-- name: insert_contents
+-- Words of whole resources: JSON arrays of their strings, already folded.
+insert into content (words, rid)
+select to_tsvector('simple', n.words::jsonb), n.rid from unnest(%s::text[], %s::bigint[]) as n(words, rid)
+
+-- name: delete_contents
+-- Words of resources that have changed.
+delete from content t using unnest(%s::text[], %s::bigint[]) as o(words, rid) where t.rid = o.rid
+
 -- name: delete_narratives
 -- Words of narratives that have changed.
 delete from narrative t using unnest(%s::text[], %s::bigint[]) as o(words, rid) where t.rid = o.rid

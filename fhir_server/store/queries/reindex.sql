@@ -1,10 +1,14 @@
 -- name: hold_index
--- The version of the index rows; one process at a time makes them again.
-select version from index_state for update
+-- The version of the index rows, and whether words of whole resources are there; one process at a time makes them again.
+select version, content from index_state for update
 
 -- name: forget_rows
 -- Every index row.
-truncate token, period, word, measure, place, narrative
+truncate token, period, word, measure, place, narrative, content
+
+-- name: forget_contents
+-- The words of whole resources.
+truncate content
 
 -- name: resources_after
 -- The next resources in the order of their internal keys.
@@ -18,4 +22,4 @@ where r.rid = n.rid
 
 -- name: state_version
 -- The rows are of this version now.
-update index_state set version = %s
+update index_state set version = %s, content = %s
