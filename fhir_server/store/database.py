@@ -122,8 +122,12 @@ class Database:
             )
         except psycopg.Error as error:
             raise Unavailable("The database is out of reach; try again") from error
-        for statement in (*SESSION, f"set statement_timeout = {self._timeout}"):
-            await connection.execute(statement.encode())
+        try:
+            for statement in (*SESSION, f"set statement_timeout = {self._timeout}"):
+                await connection.execute(statement.encode())
+        except BaseException:  # a cancelled task too must not leave it open
+            await connection.close()
+            raise
         return connection, "custom"
 
     async def _give_back(self, connection: Connection, plans: Plans) -> None:
