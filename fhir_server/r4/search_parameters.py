@@ -20,6 +20,7 @@ NOT_DOMAIN: Final = frozenset({"Binary", "Bundle", "Parameters"})
 FIRST_ADDED: Final = 20001
 LAST_ADDED: Final = 32767
 """The store keeps the number of a parameter in two bytes."""
+NOTHING: Final[Mapping[str, "SearchParameter"]] = MappingProxyType({})
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -104,21 +105,27 @@ class Registry:
 REGISTRY: Final = Registry()
 
 
-@REGISTRY.cached
 def parameters_of(resource_type: str) -> Mapping[str, SearchParameter]:
     """Code -> parameter, for a type and what holds for all types (`_id`, `_tag`...); empty for an unknown type."""
+    return _searched(resource_type) if resource_type in TYPE_NUMBER else NOTHING
+
+
+@REGISTRY.cached
+def _searched(resource_type: str) -> Mapping[str, SearchParameter]:
     return _parameters(resource_type, [one for one in REGISTRY.additions if one.ready])
 
 
 @REGISTRY.cached
 def indexed_of(resource_type: str) -> Mapping[str, SearchParameter]:
-    """The same with those that are still being indexed: a write makes the rows of all of these."""
+    """The same of a type of R4, with those that are still being indexed: a write makes the rows of all of these."""
     return _parameters(resource_type, REGISTRY.additions)
 
 
 def is_being_indexed(resource_type: str, code: str) -> bool:
     """Whether the type will be searched by this code, and is not yet."""
-    return code in indexed_of(resource_type) and code not in parameters_of(resource_type)
+    return (
+        code not in parameters_of(resource_type) and resource_type in TYPE_NUMBER and code in indexed_of(resource_type)
+    )
 
 
 def not_searched(resource_type: str, code: str, name: str) -> BadParameter:
@@ -152,8 +159,6 @@ def types_under(base: str) -> frozenset[str]:
 
 
 def _parameters(resource_type: str, additions: Iterable[Addition]) -> Mapping[str, SearchParameter]:
-    if resource_type not in TYPE_NUMBER:
-        return MappingProxyType({})
     bases = {resource_type, "Resource"} | (set() if resource_type in NOT_DOMAIN else {"DomainResource"})
     found = {one.code: one for base in sorted(bases & _by_base().keys()) for one in _by_base()[base]}
     found |= {one.parameter.code: one.parameter for one in additions if bases.intersection(one.bases)}

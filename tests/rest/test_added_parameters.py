@@ -188,7 +188,11 @@ async def test_a_definition_that_changes_is_indexed_again(operator: httpx.AsyncC
     await asyncio.sleep(6 * QUICK)
     assert (await operator.get("/fhir/Patient?badge=7")).status_code == 400
     assert (await status(operator, "badge"))["state"] == "retired"
-    await keep(operator, {**BADGES, "expression": "Patient.telecom"}, patient("dora", telecom=[{"system": "phone", "value": "8"}]))
+    await keep(
+        operator,
+        {**BADGES, "expression": "Patient.telecom"},
+        patient("dora", telecom=[{"system": "phone", "value": "8"}]),
+    )
     await in_use(operator, "badge")
     assert [await found(operator, f"Patient?badge={value}") for value in ("7", "8")] == [[], ["dora"]]
 

@@ -1,4 +1,4 @@
-"""Search parameters that are added: whatever is written meanwhile, by whom ever, the index ends as if made from nothing."""
+"""Search parameters that are added: whoever writes meanwhile, the index ends as if it were made from nothing."""
 
 import asyncio
 import random
