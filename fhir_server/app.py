@@ -28,7 +28,6 @@ from fhir_server.outbox.jobs import Jobs
 from fhir_server.outbox.recipients import Recipient
 from fhir_server.outcomes import Failure
 from fhir_server.ports import Adapter
-from fhir_server.r4.search_parameters import REGISTRY
 from fhir_server.records.read import Archive
 from fhir_server.records.write import Door, new_id
 from fhir_server.rest.authentication import Authentication
@@ -98,7 +97,6 @@ async def build(settings: Settings) -> AsyncGenerator[Parts]:
         stack.push_async_callback(database.close)
         parameters = CustomParameters(database, pause=settings.parameters_seconds, content=settings.content_search)
         await parameters.refresh()
-        stack.callback(REGISTRY.use, ())
         await reindex.bring_up_to_date(database)
         await stack.enter_async_context(_beside(parameters.keep_fresh()))
         blobs = Blobs(settings.blob_folder)

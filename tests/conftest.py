@@ -22,6 +22,7 @@ from psycopg import sql
 from fhir_server import app as application
 from fhir_server import embedded
 from fhir_server.app import Parts
+from fhir_server.r4.search_parameters import REGISTRY
 from fhir_server.settings import Settings
 from fhir_server.store.database import Database, migrate
 from tests.support import EVERYTHING, ROLE, Caller, Server, run_aside, serving, settings_of
@@ -32,6 +33,13 @@ TEMPLATE = "migrated"
 FORGETFUL = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> Iterator[None]:
+    """The registry of added search parameters is that of the process: no test leaves something in it."""
+    yield
+    REGISTRY.use(())
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from collections.abc import Iterator
 
 import pytest
 
@@ -37,13 +36,6 @@ OTHER = {
     "target": ["Patient"],
     "expression": "Patient.link.other",
 }
-
-
-@pytest.fixture(autouse=True)
-def forgotten() -> Iterator[None]:
-    """The registry is that of the process: nothing stays in it."""
-    yield
-    REGISTRY.use(())
 
 
 @pytest.fixture
