@@ -18,9 +18,11 @@ from fhir_server.store import index_rows
 from fhir_server.store.custom_parameters import SQL, CustomParameters, definition_from
 from fhir_server.store.database import Connection, Database
 from fhir_server.store.index_rows import RowsOf
-from fhir_server.store.search_index import NO_ROWS, IndexRows, rows_of
+from fhir_server.store.search_index import NO_ROWS, IndexRows, param_key, rows_of, shown_key
 
 BATCH: Final = 50
+FORGOTTEN: Final = 2000
+"""Rows of a retired parameter that are deleted at once."""
 GRACE: Final = 4
 """Pauses between two looks that every process is given to hear of a parameter: more than `custom_parameters.OLD`."""
 
@@ -50,17 +52,35 @@ async def step(database: Database, parameters: CustomParameters) -> bool:
     """One batch of one parameter; returns whether there was something to do. Raises Unavailable."""
     async with database.transaction() as connection:
         await connection.execute("set local statement_timeout = 0")
-        if await _begin(connection, GRACE * parameters.pause):
-            return True
-        return await _batch(connection, parameters)
+        grace = GRACE * parameters.pause
+        return (
+            await _forget(connection, grace) or await _begin(connection, grace) or await _batch(connection, parameters)
+        )
+
+
+async def _forget(connection: Connection, grace: float) -> bool:
+    """Some of what a retired parameter has left in clear. Its hashes and numbers stay; nobody can ask for them."""
+    row = await (await connection.execute(SQL["ripe"], {"state": "retired", "grace": grace})).fetchone()
+    if row is None:
+        return False
+    number, url, definition = row
+    parameter = definition_from(url, definition).addition(number, ready=False).parameter
+    keys = [param_key(type_number, parameter) for type_number in _types(definition_from(url, definition))]
+    keys += [shown_key(key) for key in keys]
+    deleted = 0
+    for table in ("words", "periods"):
+        deleted += (await connection.execute(SQL[f"forget_{table}"], (keys, FORGOTTEN))).rowcount
+    if not deleted:
+        await connection.execute(SQL["forget"], (number,))
+    return True
 
 
 async def _begin(connection: Connection, grace: float) -> bool:
     await connection.execute(SQL["mark_seen"])
-    row = await (await connection.execute(SQL["ripe"], {"grace": grace})).fetchone()
+    row = await (await connection.execute(SQL["ripe"], {"state": "announced", "grace": grace})).fetchone()
     if row is None:
         return False
-    number, definition, url = row
+    number, url, definition = row
     types = _types(definition_from(url, definition))
     await connection.execute(SQL["begin"], {"number": number, "types": types})
     log.info("a search parameter is being indexed", number=number)

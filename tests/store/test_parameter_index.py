@@ -198,6 +198,26 @@ async def test_two_processes_share_the_work(database: Database, parameters: Cust
     assert await index_of(database) == await from_nothing(database)
 
 
+async def test_a_retired_parameter_leaves_no_word_behind(
+    database: Database, parameters: CustomParameters, door: Door
+) -> None:
+    """What it had indexed may name somebody who is deleted after it."""
+    await write(door, *(putting(number, "Name") for number in range(20)))
+    before = await index_of(database)
+    await announce(database, CONTACT)
+    await parameter_index.step(database, parameters)
+    await everybody_has_heard(database)
+    await walk(database, parameters)
+    assert (await index_of(database))[1] != before[1]
+    async with database.transaction() as connection:
+        await custom_parameters.retire(connection, CONTACT["url"])
+    assert not await parameter_index.step(database, parameters), "others may still write it"
+    await everybody_has_heard(database)
+    while await parameter_index.step(database, parameters):
+        pass
+    assert (await index_of(database))[:2] == before[:2]
+
+
 async def test_a_number_is_never_given_twice(database: Database, parameters: CustomParameters) -> None:
     """Also not to the same parameter after it was away: rows of before may be there."""
     for _ in range(2):

@@ -2,8 +2,9 @@
 -- (docs/adr/0003).
 
 -- One row per definition that was ever in use: rows stay, so that a number is never given twice. `seen` is when a process
--- first found it here: from then on every process can know of it. Indexing goes by internal key: `walked` was done, `upto`
--- is the last that may have been written by somebody who did not know the parameter.
+-- first found it here, or when it was retired: from then on every process can know of that. Indexing goes by internal key:
+-- `walked` was done, `upto` is the last that may have been written by somebody who did not know the parameter. Once it is
+-- retired, its words and dates are deleted; then it is `forgotten`.
 create table custom_parameter (
     number      smallint primary key check (number between 20001 and 32767),
     resource_id text collate "C" not null,
@@ -15,7 +16,8 @@ create table custom_parameter (
     walked      bigint not null default 0,
     upto        bigint,
     done        bigint not null default 0,
-    of          bigint not null default 0
+    of          bigint not null default 0,
+    forgotten   boolean not null default false
 );
 create unique index custom_parameter_resource on custom_parameter (resource_id) where state <> 'retired';
 create unique index custom_parameter_url on custom_parameter (url) where state <> 'retired';

@@ -25,7 +25,7 @@ insert into custom_parameter (number, resource_id, url, definition) values (%s, 
 
 -- name: retire
 -- No longer recognised.
-update custom_parameter set state = 'retired' where resource_id = %s and state <> 'retired'
+update custom_parameter set state = 'retired', seen = clock_timestamp() where resource_id = %s and state <> 'retired'
 
 -- name: mark_seen
 -- The announcement can be read by everybody: from here the grace is counted.
@@ -39,9 +39,9 @@ set state = 'indexing', upto = (select last_value from rid_seq),
 where c.number = %(number)s and c.state = 'announced'
 
 -- name: ripe
--- Announced long enough ago, and every write that began before then has ended.
-select number, definition, url from custom_parameter
-where state = 'announced' and seen < clock_timestamp() - make_interval(secs => %(grace)s)
+-- Announced, or retired, long enough ago; and every write that began before then has ended.
+select number, url, definition from custom_parameter
+where state = %(state)s and not forgotten and seen < clock_timestamp() - make_interval(secs => %(grace)s)
   and not exists (
     select from pg_stat_activity a
     where a.datname = current_database() and a.application_name = 'dmst-fhir' and a.pid <> pg_backend_pid()
@@ -73,6 +73,18 @@ where rid = any(%s::bigint[]) and updated >= %s - interval '10 minutes' and doc 
 update resource r set refs = n.refs::bigint[], present = n.present::smallint[]
 from unnest(%s::bigint[], %s::text[], %s::text[]) as n(rid, refs, present)
 where r.rid = n.rid
+
+-- name: forget_words
+-- Some of the words of a retired parameter: they may name somebody who was deleted since.
+delete from word where ctid = any(array(select ctid from word where param = any(%s::integer[]) limit %s))
+
+-- name: forget_periods
+-- Some of its dates.
+delete from period where ctid = any(array(select ctid from period where param = any(%s::integer[]) limit %s))
+
+-- name: forget
+-- Nothing of a retired parameter can be read any more.
+update custom_parameter set forgotten = true where number = %s
 
 -- name: advance
 -- How far the indexing is; it goes on from here whatever happens.
