@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 from fastapi import FastAPI
@@ -17,25 +18,29 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from adapters import ADAPTERS
-from fhir_server import embedded
+from fhir_server import embedded, logs
 from fhir_server.dispatch import Dispatcher
 from fhir_server.intake.document import DocumentIntake
 from fhir_server.intake.register import RegisterIntake
 from fhir_server.intake.scan_lot import LotIntake
+from fhir_server.metrics import Metrics
+from fhir_server.metrics_port import metrics_port
 from fhir_server.outbox import recipients as recipient_file
 from fhir_server.outbox.jobs import Jobs
 from fhir_server.outbox.recipients import Recipient
 from fhir_server.outcomes import Failure
 from fhir_server.ports import Adapter
 from fhir_server.records.read import Archive
-from fhir_server.records.write import Door, new_id
+from fhir_server.records.write import Door
 from fhir_server.rest.authentication import Authentication
 from fhir_server.rest.edge import Edge
 from fhir_server.rest.health import health_routes
 from fhir_server.rest.http import failure_answer
+from fhir_server.rest.metrics import Exposition, metrics_route
 from fhir_server.rest.page_links import PageLinks
 from fhir_server.rest.service import Service
 from fhir_server.rest.token import token_route
+from fhir_server.rest.watch import Watch
 from fhir_server.settings import Settings, load, secret
 from fhir_server.store.access_log import AccessLog
 from fhir_server.store.blobs import Blobs
@@ -69,14 +74,17 @@ class Parts:
     documents: DocumentIntake
     lots: LotIntake
     register: RegisterIntake
+    metrics: Metrics
 
 
 @contextlib.asynccontextmanager
-async def build(settings: Settings) -> AsyncGenerator[Parts]:
+async def build(settings: Settings, metrics: Metrics | None = None) -> AsyncGenerator[Parts]:
     """Start what the settings say (embedded servers included), migrate, and wire the parts together.
 
+    The parts count into `metrics`.
     Raises Unavailable when PostgreSQL cannot be reached. Leaving it finishes what is under way.
     """
+    metrics = metrics or Metrics()
     async with contextlib.AsyncExitStack() as stack:
         postgres, redis_url = secret(settings.postgres), secret(settings.redis)
         if postgres is None or redis_url is None:
@@ -86,19 +94,23 @@ async def build(settings: Settings) -> AsyncGenerator[Parts]:
         for name in await migrate(postgres):
             log.info("migration applied", name=name)
         database = Database(
-            postgres, connections=settings.connections, statement_timeout_ms=settings.statement_timeout_ms
+            postgres,
+            connections=settings.connections,
+            statement_timeout_ms=settings.statement_timeout_ms,
+            metrics=metrics,
         )
         await database.open()
         stack.push_async_callback(database.close)
-        blobs = Blobs(settings.blob_folder)
+        blobs = Blobs(settings.blob_folder, metrics)
         blobs.open()
-        commits, accesses = Commits(database), AccessLog(database, sync=settings.audit_sync)
+        commits = Commits(database, metrics=metrics)
+        accesses = AccessLog(database, sync=settings.audit_sync, metrics=metrics)
         stack.push_async_callback(commits.drain)
         stack.push_async_callback(accesses.drain)
         transient = Transient(Redis.from_url(redis_url, socket_timeout=2, socket_connect_timeout=2))
         stack.push_async_callback(transient.close)
         resources, searches = Resources(database), Search(database)
-        archive = Archive(resources, searches, blobs, accesses, Includes(database, resources))
+        archive = Archive(resources, searches, blobs, accesses, Includes(database, resources), metrics)
         door = Door(commits)
         jobs = Jobs(PsycopgConnector(conninfo=postgres))
         recipients = recipient_file.load(settings.recipients)
@@ -122,6 +134,7 @@ async def build(settings: Settings) -> AsyncGenerator[Parts]:
             documents,
             lots,
             register,
+            metrics,
         )
 
 
@@ -151,36 +164,62 @@ def make_dispatcher(parts: Parts, adapters: Mapping[str, Adapter]) -> Dispatcher
         recipients={recipient.name: recipient for recipient in parts.recipients},
         adapters=adapters,
         settings=parts.settings,
+        metrics=parts.metrics,
     )
 
 
 class Application(FastAPI):
-    """FastAPI for tokens and health; FHIR goes past its middleware, which costs as much as reading a resource."""
+    """FastAPI for what is beside FHIR; FHIR goes past its middleware, which costs as much as reading a resource."""
 
-    edge: Edge | None = None  # there once the lifespan has begun
+    edge: Edge | None = None  # these two are there once the lifespan has begun
+    exposition: Exposition | None = None
+
+    def __init__(self, watch: Watch, **more: Any) -> None:
+        super().__init__(title="dmst-fhir", docs_url=None, redoc_url=None, openapi_url=None, **more)
+        self.watch = watch
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self.edge and FHIR.match(scope["path"]):
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+        elif self.edge and FHIR.match(scope["path"]):
             await self.edge(scope, receive, send)
         else:
-            await super().__call__(scope, receive, send)
+            await self.watch.around(super().__call__, scope, receive, send)
 
 
 def create(settings: Settings | None = None) -> Application:
-    """The ASGI application: FHIR at /fhir, tokens at /oauth2/token, health at /livez and /readyz."""
+    """The ASGI application: FHIR at /fhir, tokens at /oauth2/token, health at /livez and /readyz, /metrics.
+
+    It sets up the log of the process: whoever serves it, no line holds the value of a variable.
+    """
     settings = settings or load()
+    logs.configure(settings.log_level, settings.log_format)
+    watch = Watch()
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Application) -> AsyncGenerator[None]:
-        async with build(settings) as parts:
+        try:
+            async with serving(app):
+                yield
+        except Failure as failure:
+            log.error("the server cannot start", reason=failure.diagnostics)
+            raise
+
+    @contextlib.asynccontextmanager
+    async def serving(app: Application) -> AsyncGenerator[None]:
+        async with build(settings, watch.metrics) as parts:
             page_links = PageLinks(await parts.clients.key("page-links"))
             service = Service(parts.archive, parts.door, parts.blobs, page_links, settings)
-            app.edge = Edge(service, Authentication(parts.clients))
+            authentication = Authentication(parts.clients)
+            app.edge = Edge(service, authentication, watch=watch)
+            app.exposition = Exposition(parts.metrics, parts.database)
             app.include_router(token_route(parts.clients, parts.transient, settings))
-            app.include_router(health_routes(parts.database, parts.transient, parts.blobs))
-            yield
+            app.include_router(health_routes(parts.database, parts.transient, parts.blobs, watch))
+            app.include_router(metrics_route(app.exposition, authentication))
+            async with metrics_port(app.exposition, settings):
+                yield
 
-    app = Application(title="dmst-fhir", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app = Application(watch, lifespan=lifespan)
     app.add_exception_handler(Failure, _failure)
     return app
 
@@ -188,7 +227,7 @@ def create(settings: Settings | None = None) -> Application:
 async def _failure(_request: Request, failure: Exception) -> Response:
     """A failure outside FHIR (tokens, health) looks like one inside."""
     assert isinstance(failure, Failure)
-    answer = failure_answer(failure, new_id())
+    answer = failure_answer(failure)
     assert isinstance(answer.body, bytes)
     headers = {name.decode(): value.decode() for name, value in answer.headers}
     return Response(answer.body, answer.status, headers, answer.media_type.decode())

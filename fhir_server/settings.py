@@ -27,6 +27,18 @@ class Settings(BaseSettings):
     base_url: str | None = Field(default=None, description="Address under which clients see the server.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
 
+    log_format: Literal["auto", "json", "text"] = Field(
+        default="auto", description="Form of the log; auto is text in a terminal and JSON elsewhere."
+    )
+    metrics_port: int | None = Field(
+        default=None, ge=1, le=65535, description="Port of /metrics of this process, without a token; off when unset."
+    )
+    metrics_host: str = Field(default="127.0.0.1", description="Address on which the metrics port listens.")
+    drain_seconds: float = Field(
+        default=0.5, ge=0, description="Before it stops: how long it says so at /readyz and still takes requests."
+    )
+    shutdown_seconds: int = Field(default=10, ge=1, description="Longest time for what is under way when it stops.")
+
     postgres: SecretStr | None = Field(default=None, description="PostgreSQL (>= 15) to use; embedded when unset.")
     redis: SecretStr | None = Field(default=None, description="Redis or Valkey to use; embedded when unset.")
     blobs: Path | None = Field(default=None, description="Folder of the blob store; under `data` when unset.")

@@ -4,13 +4,15 @@ The trace is kept before the answer leaves. A refusal is traced too (by the edge
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import orjson
 
 from fhir_server.caller import Caller
+from fhir_server.metrics import Metrics
 from fhir_server.outcomes import Gone, NotFound
 from fhir_server.r4.references import is_local
 from fhir_server.r4.resource_types import TYPE_NUMBER
@@ -32,6 +34,7 @@ class Archive:
     blobs: Blobs
     accesses: AccessLog
     includes: Includes
+    metrics: Metrics = field(default_factory=Metrics)
 
     async def read(self, caller: Caller, resource_type: str, resource_id: str, request_id: str) -> Stored:
         """The current version. Raises Forbidden, NotFound, Gone."""
@@ -96,12 +99,18 @@ class Archive:
             query=text,
         )
         if row.patient_id:
-            page, _ = await asyncio.gather(self.searches.page(query, after), self.accesses.append(row))
+            page, _ = await asyncio.gather(self._page(query, after), self.accesses.append(row))
             return page
-        page = await self.searches.page(query, after)
+        page = await self._page(query, after)
         shown = {audit.patient_in_bytes(query.resource_type, hit.id, hit.doc) for hit in page.hits}
         rows = [row._replace(patient_id=patient) for patient in sorted(shown - {None}, key=str)] or [row]
         await asyncio.gather(*(self.accesses.append(one) for one in rows))
+        return page
+
+    async def _page(self, query: SearchQuery, after: Place | None) -> Page:
+        began = time.perf_counter()
+        page = await self.searches.page(query, after)
+        self.metrics.search_seconds.observe(time.perf_counter() - began)
         return page
 
     async def along(self, caller: Caller, query: SearchQuery, page: Page, request_id: str) -> list[Included]:

@@ -11,6 +11,7 @@ from fhir_server.rest.forms import in_form, wanted
 from fhir_server.rest.http import FHIR_JSON, Answer, Exchange, Header, failure_answer, surprise_answer
 from fhir_server.rest.routes import Route, route_of, trace_refusal
 from fhir_server.rest.service import Service
+from fhir_server.rest.watch import Watch
 
 log = structlog.get_logger(__name__)
 
@@ -18,10 +19,13 @@ log = structlog.get_logger(__name__)
 class Edge:
     """`/fhir` as an ASGI application. `root` is the path under which it is mounted."""
 
-    def __init__(self, service: Service, authentication: Authentication, *, root: str = "/fhir") -> None:
+    def __init__(
+        self, service: Service, authentication: Authentication, *, root: str = "/fhir", watch: Watch | None = None
+    ) -> None:
         self._service = service
         self._authentication = authentication
         self._root = root
+        self._watch = watch or Watch()
 
     async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -29,17 +33,25 @@ class Edge:
         path: str = scope["path"][len(self._root) :]
         segments = tuple(segment for segment in path.split("/") if segment)
         exchange = Exchange(scope, receive, segments)
+        began = self._watch.begins()
         try:
-            await _send(send, await self._answer(exchange), exchange)
+            await self._exchange(exchange, send)
+        finally:
+            self._watch.ends(began, exchange)
+
+    async def _exchange(self, exchange: Exchange, send: Any) -> None:
+        try:
+            await self._send(send, await self._answer(exchange), exchange)
         except Failure as failure:
             await trace_refusal(exchange, self._service, failure)
-            await _send(send, await _told(exchange, failure), exchange)
+            await self._send(send, await _told(exchange, failure), exchange)
         except Exception:
             log.exception("request failed", request_id=exchange.request_id, method=exchange.method)
-            await _send(send, surprise_answer(exchange.request_id), exchange)
+            await self._send(send, surprise_answer(exchange.request_id), exchange)
 
     async def _answer(self, exchange: Exchange) -> Answer:
         route = route_of(exchange)
+        exchange.interaction = route.name
         if route.needs_caller:
             exchange.caller = await self._authentication.caller(exchange.headers.get(b"authorization"))
         if _streams(exchange, route):
@@ -49,6 +61,26 @@ class Edge:
         answer = await route.interaction(exchange, self._service)
         return await in_form(answer, wanted(exchange) if exchange.asked_format else form)
 
+    async def _send(self, send: Any, answer: Answer, exchange: Exchange) -> None:
+        headers: list[Header] = [*self._watch.headers(exchange), *answer.headers]
+        if answer.status not in (204, 304):
+            headers.append((b"content-type", answer.media_type))
+        body = answer.body if isinstance(answer.body, bytes) else await _begun(answer.body)
+        if isinstance(body, bytes) and not any(name == b"content-length" for name, _ in headers):
+            headers.append((b"content-length", str(len(body)).encode()))
+        exchange.status = answer.status
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        if exchange.method == "HEAD" or answer.status in (204, 304):
+            if not isinstance(body, bytes):
+                await _close(body)
+            await send({"type": "http.response.body", "body": b""})
+        elif isinstance(body, bytes):
+            await send({"type": "http.response.body", "body": body})
+        else:
+            async for chunk in body:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+
 
 def _streams(exchange: Exchange, route: Route) -> bool:
     """A Binary is answered in any media type that it has, so its Accept may name any."""
@@ -57,31 +89,11 @@ def _streams(exchange: Exchange, route: Route) -> bool:
 
 async def _told(exchange: Exchange, failure: Failure) -> Answer:
     """The OperationOutcome in the form that the client reads, in JSON where it reads neither."""
-    answer = failure_answer(failure, exchange.request_id)
+    answer = failure_answer(failure)
     try:
         return await in_form(answer, wanted(exchange))
     except Failure:
         return answer
-
-
-async def _send(send: Any, answer: Answer, exchange: Exchange) -> None:
-    headers: list[Header] = [(b"content-type", answer.media_type), *answer.headers]
-    if answer.status in (204, 304):
-        headers = list(answer.headers)
-    body = answer.body if isinstance(answer.body, bytes) else await _begun(answer.body)
-    if isinstance(body, bytes) and not any(name == b"content-length" for name, _ in headers):
-        headers.append((b"content-length", str(len(body)).encode()))
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    if exchange.method == "HEAD" or answer.status in (204, 304):
-        if not isinstance(body, bytes):
-            await _close(body)
-        await send({"type": "http.response.body", "body": b""})
-    elif isinstance(body, bytes):
-        await send({"type": "http.response.body", "body": body})
-    else:
-        async for chunk in body:
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
 
 
 async def _begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -43,6 +43,11 @@ class Route:
     code: str | None
     needs_caller: bool = True
 
+    @property
+    def name(self) -> str:
+        """The interaction as the log and the metrics call it."""
+        return self.code or self.shape[-1]
+
 
 ROUTES = (
     Route("GET", ("metadata",), metadata, None, needs_caller=False),

@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from fhir_server.metrics import Metrics
 from fhir_server.outcomes import NotFound, StorageFull, TooLarge, Unavailable
 
 CHUNK = 256 * 1024
+IN, OUT = ("in",), ("out",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,9 @@ class Blob:
 class Blobs:
     """A content-addressed folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, metrics: Metrics | None = None) -> None:
         self._folder = folder
+        self._metrics = metrics or Metrics()
         self._incoming = folder / "incoming"
 
     def open(self) -> None:
@@ -61,6 +64,7 @@ class Blobs:
         try:
             async for chunk in chunks:
                 await asyncio.to_thread(incoming.write, chunk)
+                self._metrics.blob_bytes.add(IN, len(chunk))
             return await asyncio.to_thread(self._keep, incoming)
         except OSError as error:
             raise _translated(error) from error
@@ -82,6 +86,7 @@ class Blobs:
             with source.open("rb") as file:
                 while chunk := file.read(1024 * 1024):
                     incoming.write(chunk)
+                    self._metrics.blob_bytes.add(IN, len(chunk))
             return self._keep(incoming)
         except OSError as error:
             raise _translated(error) from error
@@ -104,6 +109,7 @@ class Blobs:
                     return
                 if left is not None:
                     left -= len(chunk)
+                self._metrics.blob_bytes.add(OUT, len(chunk))
                 yield chunk
         finally:
             file.close()

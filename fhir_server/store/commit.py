@@ -4,6 +4,7 @@ One commit costs one flush of the disk, whatever it holds: 64 writers sharing co
 they wrote alone (docs/performance.md). A unit is all or nothing; a unit that fails leaves the others alone.
 """
 
+import time
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ import psycopg
 import structlog
 from psycopg import errors
 
+from fhir_server.metrics import Metrics
 from fhir_server.outcomes import Conflict, DanglingReference, Failure, Gone, Issue, NotFound, VersionConflict
 from fhir_server.r4.resource_types import TYPE_NAME
 from fhir_server.store import queries
@@ -142,8 +144,9 @@ def _now() -> datetime:
 class Commits:
     """The queue of units that wait to be written to one database."""
 
-    def __init__(self, database: Database, *, now: Clock = _now) -> None:
+    def __init__(self, database: Database, *, now: Clock = _now, metrics: Metrics | None = None) -> None:
         self._database = database
+        self._metrics = metrics or Metrics()
         self._now = now
         self._queue: Batcher[Unit, list[Written]] = Batcher(
             self._write_group, largest=LARGEST_GROUP, lanes=LANES, keys_of=_keys_of
@@ -187,6 +190,7 @@ class Commits:
     async def _commit(self, units: list[Unit]) -> list[list[Written] | BaseException]:
         """One transaction for all; a unit that fails in planning or checking is left out of it."""
         results: dict[int, list[Written] | BaseException] = {}
+        began = time.perf_counter()
         async with self._database.transaction() as connection:
             planned: dict[int, _Planned] = {}
             claimed = _Claimed()
@@ -215,6 +219,8 @@ class Commits:
             for entry in planned.values():
                 if entry.unit.alongside:
                     await entry.unit.alongside(connection, entry.written)
+        self._metrics.commit_units.observe(len(units))
+        self._metrics.commit_seconds.observe(time.perf_counter() - began)
         results.update({number: entry.written for number, entry in planned.items()})
         return [results[number] for number in range(len(units))]
 

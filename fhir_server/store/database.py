@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import hashlib
 import select
+import time
 from collections.abc import AsyncGenerator, Iterable
 from importlib import resources
 from typing import Any, Final, Literal
@@ -17,6 +18,7 @@ import structlog
 from procrastinate.schema import SchemaManager
 from psycopg import AsyncConnection, errors, sql
 
+from fhir_server.metrics import Metrics, Samples
 from fhir_server.outcomes import Failure, StorageFull, Unavailable
 
 Connection = AsyncConnection[tuple[Any, ...]]
@@ -68,8 +70,20 @@ class Database:
     raise Unavailable when PostgreSQL is gone, and reconnect by themselves when it is back.
     """
 
-    def __init__(self, dsn: str, *, connections: int, statement_timeout_ms: int) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        connections: int,
+        statement_timeout_ms: int,
+        metrics: Metrics | None = None,
+        name: str = "primary",
+    ) -> None:
         self.dsn = dsn
+        self.name = name
+        self._metrics = metrics or Metrics()
+        self._metrics.pools.append(self._in_use)
+        self._busy = 0
         self._idle: dict[Plans, list[Connection]] = {"custom": [], "generic": []}
         self._places = asyncio.Semaphore(connections)
         self._timeout = statement_timeout_ms
@@ -88,8 +102,11 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def connection(self, plans: Plans = "custom") -> AsyncGenerator[Connection]:
+        began = time.perf_counter()
         async with self._places:
             connection, planned = await self._take(plans)
+            self._metrics.pool_wait_seconds.observe(time.perf_counter() - began)
+            self._busy += 1
             try:
                 if planned != plans:
                     await connection.execute(_PLANS[plans])
@@ -100,12 +117,17 @@ class Database:
                     raise
                 raise failure from error
             finally:
+                self._busy -= 1
                 await self._give_back(connection, plans)
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Connection]:
         async with self.connection("generic") as connection, connection.transaction():
             yield connection
+
+    def _in_use(self) -> Samples:
+        idle = sum(len(connections) for connections in self._idle.values())
+        return [((self.name, "busy"), self._busy), ((self.name, "idle"), idle)]
 
     async def _take(self, plans: Plans) -> tuple[Connection, Plans]:
         """A connection and how it plans now; one that plans as wanted where there is one."""

@@ -1,14 +1,22 @@
 """What the stories say often: deliver a lot, let the outbox run dry, ask the server."""
 
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
 import tomllib
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
+from pydantic import SecretStr
 
 from fhir_server.app import Parts, build, make_adapters, make_dispatcher
 from fhir_server.rest.authentication import Authentication
@@ -21,6 +29,7 @@ from fhir_server.settings import Settings
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 DESCRIPTION: dict[str, Any] = tomllib.loads((SAMPLES / "lot.toml").read_text(encoding="utf-8"))
+PATIENCE = 60.0
 CERTAIN = ("100000101", "100000102", "100000103")
 
 
@@ -105,3 +114,45 @@ async def asking(parts: Parts) -> AsyncGenerator[httpx.AsyncClient]:
         headers={"authorization": f"Bearer {token}"},
     ) as client:
         yield client
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The settings as the environment of a process of its own."""
+    given = {
+        name: value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        for name, value in settings.model_dump(exclude_defaults=True).items()
+    }
+    return os.environ | {f"DMST_FHIR_{name.upper()}": value for name, value in given.items()}
+
+
+@contextmanager
+def process(settings: Settings, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`dmst-fhir ...` as a process; it is killed at the end if it still runs."""
+    log = settings.data / f"{words[0]}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        running = subprocess.Popen(
+            [sys.executable, "-m", "fhir_server", *words], env=environment(settings), stdout=output, stderr=output
+        )
+    try:
+        yield running
+    finally:
+        running.kill()
+        running.wait()
+
+
+async def until(true: Callable[[], Any], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        answer = true()
+        if asyncio.iscoroutine(answer):
+            answer = await answer
+        if answer:
+            return
+        await asyncio.sleep(0.02)
+    pytest.fail(f"waited in vain: {what}")
+
+
+def kill(running: subprocess.Popen[bytes]) -> None:
+    running.send_signal(signal.SIGKILL)
+    running.wait()
