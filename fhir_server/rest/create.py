@@ -4,7 +4,7 @@ from email.utils import format_datetime
 
 import orjson
 
-from fhir_server.outcomes import Issue
+from fhir_server.outcomes import BadParameter, Issue
 from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.records.write import Outcome, condition_of, incoming_from_bytes
 from fhir_server.rest import binary
@@ -16,10 +16,12 @@ from fhir_server.rest.service import Service
 async def create(exchange: Exchange, service: Service) -> Answer:
     (resource_type,) = exchange.segments
     exchange.known_caller().must("c", resource_type)
+    condition = exchange.header(b"if-none-exist")
     if resource_type == "Binary":
+        if condition is not None:
+            raise BadParameter("A Binary is created without a condition: put it under an id of your own")
         incoming = await binary.incoming(exchange, service, None)
     else:
-        condition = exchange.header(b"if-none-exist")
         incoming = incoming_from_bytes(
             await received(exchange, service.largest_body),
             method="create",
