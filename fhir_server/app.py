@@ -37,6 +37,7 @@ from fhir_server.rest.edge import Edge
 from fhir_server.rest.health import health_routes
 from fhir_server.rest.http import failure_answer
 from fhir_server.rest.metrics import Exposition, metrics_route
+from fhir_server.rest.openapi import docs_routes
 from fhir_server.rest.page_links import PageLinks
 from fhir_server.rest.service import Service
 from fhir_server.rest.token import token_route
@@ -215,6 +216,7 @@ def create(settings: Settings | None = None) -> Application:
             app.exposition = Exposition(parts.metrics, parts.database)
             app.include_router(token_route(parts.clients, parts.transient, settings))
             app.include_router(health_routes(parts.database, parts.transient, parts.blobs, watch))
+            app.include_router(docs_routes(settings.public_base))
             app.include_router(metrics_route(app.exposition, authentication))
             async with metrics_port(app.exposition, settings):
                 yield

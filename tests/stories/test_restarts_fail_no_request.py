@@ -8,7 +8,6 @@ import asyncio
 import os
 import re
 import signal
-import socket
 import subprocess
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import orjson
 from fhir_server.app import Parts
 from fhir_server.settings import Settings
 from tests.stories.support import count, process, running_service, until
-from tests.support import EVERYTHING, FHIR_JSON, entry, patient, transaction
+from tests.support import EVERYTHING, FHIR_JSON, entry, free_port, patient, transaction
 
 WRITERS = 6
 
@@ -98,12 +97,6 @@ async def everything_is_there(service: Parts, load: Load) -> None:
 async def token_of(service: Parts) -> str:
     client_id, _ = await service.clients.add("load", EVERYTHING, "external-system")
     return (await service.clients.give_token(client_id, EVERYTHING, 15))[0]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 async def test_a_process_that_dies_is_replaced_and_none_survives_its_supervisor(world: Settings) -> None:
