@@ -7,10 +7,11 @@ import re
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from procrastinate import PsycopgConnector
 from redis.asyncio import Redis
 from starlette.requests import Request
@@ -18,7 +19,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from adapters import ADAPTERS
-from fhir_server import embedded, logs
+from fhir_server import embedded, logs, traces
 from fhir_server.dispatch import Dispatcher
 from fhir_server.intake.document import DocumentIntake
 from fhir_server.intake.register import RegisterIntake
@@ -56,6 +57,14 @@ from fhir_server.store.transient import Transient
 log = structlog.get_logger(__name__)
 
 FHIR = re.compile(r"/fhir(/|$)")
+# FastAPI's own would tell the bodies and the exceptions of token requests to whatever the environment names.
+NO_TELEMETRY: Final[TelemetryConfig] = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +96,7 @@ async def build(settings: Settings, metrics: Metrics | None = None) -> AsyncGene
     """
     metrics = metrics or Metrics()
     async with contextlib.AsyncExitStack() as stack:
+        metrics.traces = stack.enter_context(traces.exporting(settings.otlp_endpoint))
         postgres, redis_url = secret(settings.postgres), secret(settings.redis)
         if postgres is None or redis_url is None:
             servers = await asyncio.to_thread(stack.enter_context, embedded.running(settings.data))
@@ -176,7 +186,9 @@ class Application(FastAPI):
     exposition: Exposition | None = None
 
     def __init__(self, watch: Watch, **more: Any) -> None:
-        super().__init__(title="dmst-fhir", docs_url=None, redoc_url=None, openapi_url=None, **more)
+        super().__init__(
+            title="dmst-fhir", docs_url=None, redoc_url=None, openapi_url=None, telemetry=NO_TELEMETRY, **more
+        )
         self.watch = watch
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

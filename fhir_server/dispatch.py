@@ -32,6 +32,7 @@ from fhir_server.settings import Settings
 from fhir_server.store.commit import Written
 from fhir_server.store.database import Connection, Database
 from fhir_server.store.outbox_rows import DeliveryRow, lock_delivery, move_delivery, read_delivery
+from fhir_server.traces import Span
 from mappings.consent import consent_facts
 from mappings.document_kind import kind_of_document
 from mappings.nomenclature import UNQUALIFIED
@@ -72,9 +73,14 @@ class Dispatcher:
 
     async def dispatch(self, delivery_id: str) -> None:
         """One attempt to deliver. Raises on a bug, or when the database is out of reach: the job is run again."""
+        with self._metrics.traces.whole("delivery", dict[str, str]) as span:
+            await self._dispatch(delivery_id, span)
+
+    async def _dispatch(self, delivery_id: str, span: Span) -> None:
         delivery = await self._claim(delivery_id)
         if delivery is None:
             return
+        span.tell("delivery", {"dmst_fhir.recipient": delivery.recipient, "dmst_fhir.attempt": delivery.attempts})
         if delivery.attempts > self._settings.retry_attempts:
             await self._settle(delivery, "gave_up", reason="gave-up", detail="No attempt came to an answer")
             return

@@ -16,6 +16,8 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from fhir_server.traces import NO_TRACES, Traces
+
 Labels = tuple[str, ...]
 Samples = Iterable[tuple[Labels, float]]
 
@@ -58,9 +60,10 @@ class Histogram:
 
 
 class Metrics:
-    """The numbers of one process. Each part counts into those that it is given."""
+    """The numbers of one process. Each part counts into those that it is given, and times its work with `traces`."""
 
     def __init__(self) -> None:
+        self.traces: Traces = NO_TRACES
         self.requests = Counter()
         self.request_seconds: dict[str, Histogram] = {}
         self.in_flight = 0

@@ -34,6 +34,7 @@ class Settings(BaseSettings):
         default=None, ge=1, le=65535, description="Port of /metrics of this process, without a token; off when unset."
     )
     metrics_host: str = Field(default="127.0.0.1", description="Address on which the metrics port listens.")
+    otlp_endpoint: str | None = Field(default=None, description="Where traces go, over OTLP/HTTP; none when unset.")
     drain_seconds: float = Field(
         default=0.5, ge=0, description="Before it stops: how long it says so at /readyz and still takes requests."
     )

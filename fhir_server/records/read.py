@@ -109,7 +109,8 @@ class Archive:
 
     async def _page(self, query: SearchQuery, after: Place | None) -> Page:
         began = time.perf_counter()
-        page = await self.searches.page(query, after)
+        with self.metrics.traces.span("search"):
+            page = await self.searches.page(query, after)
         self.metrics.search_seconds.observe(time.perf_counter() - began)
         return page
 

@@ -35,7 +35,9 @@ class Edge:
         exchange = Exchange(scope, receive, segments)
         began = self._watch.begins()
         try:
-            await self._exchange(exchange, send)
+            with self._watch.metrics.traces.whole("request", exchange.texts) as span:
+                await self._exchange(exchange, send)
+                self._watch.tells(span, exchange)
         finally:
             self._watch.ends(began, exchange)
 

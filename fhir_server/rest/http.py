@@ -64,6 +64,10 @@ class Exchange:
         value = self.headers.get(name)
         return value.decode("latin-1") if value is not None else None
 
+    def texts(self) -> dict[str, str]:
+        """The headers as text."""
+        return {name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers.items()}
+
     def pairs(self) -> list[tuple[str, str]]:
         """The query string, decoded. Raises BadSyntax on bytes that are not UTF-8."""
         return decode_pairs(self.query)

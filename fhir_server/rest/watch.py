@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fhir_server.metrics import Metrics
 from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.rest.http import UNKNOWN, Exchange, Header, request_id_of
+from fhir_server.traces import Span
 
 log = structlog.get_logger(__name__)
 
@@ -49,15 +50,26 @@ class Watch:
         self.metrics.in_flight += 1
         return time.perf_counter()
 
+    def tells(self, span: Span, exchange: Exchange) -> None:
+        """The trace of a FHIR request says what its line in the log says."""
+        resource_type = _type_of(exchange)
+        about: dict[str, str | int] = {
+            "http.request.method": _method_of(exchange.method),
+            "http.response.status_code": exchange.status,
+            "dmst_fhir.request_id": exchange.request_id,
+            "dmst_fhir.interaction": exchange.interaction,
+            "dmst_fhir.type": resource_type,
+        }
+        span.tell(f"{exchange.interaction} {resource_type}".rstrip(), about)
+
     def ends(self, began: float, exchange: Exchange) -> None:
         """The answer to a FHIR request is complete, or its client has left."""
-        asked = exchange.segments[0] if exchange.segments else ""
         self._ends(
             began,
             exchange.request_id,
             exchange.method,
             exchange.interaction,
-            asked if asked in TYPE_NUMBER else "",
+            _type_of(exchange),
             exchange.status,
             exchange.caller.client_id if exchange.caller else None,
         )
@@ -101,10 +113,19 @@ class Watch:
         tell(
             "access",
             request_id=request_id,
-            method=method if method in METHODS else UNKNOWN,
+            method=_method_of(method),
             interaction=interaction,
             type=resource_type or None,
             status=status,
             ms=round(seconds * 1000, 2),
             client=client_id,
         )
+
+
+def _type_of(exchange: Exchange) -> str:
+    asked = exchange.segments[0] if exchange.segments else ""
+    return asked if asked in TYPE_NUMBER else ""
+
+
+def _method_of(method: str) -> str:
+    return method if method in METHODS else UNKNOWN

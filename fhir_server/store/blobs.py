@@ -62,10 +62,11 @@ class Blobs:
         """Keep a stream. Raises TooLarge beyond `largest` bytes, StorageFull when the disk is."""
         incoming = _Incoming(self._incoming, largest)
         try:
-            async for chunk in chunks:
-                await asyncio.to_thread(incoming.write, chunk)
-                self._metrics.blob_bytes.add(IN, len(chunk))
-            return await asyncio.to_thread(self._keep, incoming)
+            with self._metrics.traces.span("blob write"):
+                async for chunk in chunks:
+                    await asyncio.to_thread(incoming.write, chunk)
+                    self._metrics.blob_bytes.add(IN, len(chunk))
+                return await asyncio.to_thread(self._keep, incoming)
         except OSError as error:
             raise _translated(error) from error
         finally:
@@ -100,6 +101,8 @@ class Blobs:
         except FileNotFoundError as error:
             raise NotFound("The content of this document is not in the blob store") from error
         left = length
+        reading = contextlib.ExitStack()
+        reading.enter_context(self._metrics.traces.span("blob read"))
         try:
             if start:
                 file.seek(start)
@@ -112,6 +115,7 @@ class Blobs:
                 self._metrics.blob_bytes.add(OUT, len(chunk))
                 yield chunk
         finally:
+            reading.close()
             file.close()
 
     def _keep(self, incoming: "_Incoming") -> Blob:

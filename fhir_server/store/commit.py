@@ -154,7 +154,8 @@ class Commits:
 
     async def submit(self, unit: Unit) -> list[Written]:
         """Write one unit durably; returns when the disk has it. Raises the unit's Failure, or Unavailable."""
-        return await self._queue.submit(unit)
+        with self._metrics.traces.span("commit"):
+            return await self._queue.submit(unit)
 
     async def drain(self) -> None:
         await self._queue.drain()
