@@ -50,6 +50,7 @@ from fhir_server.store.clients import Clients
 from fhir_server.store.commit import Commits
 from fhir_server.store.database import Database, migrate
 from fhir_server.store.includes import Includes
+from fhir_server.store.replica import Replica
 from fhir_server.store.resources import Resources
 from fhir_server.store.search import Search
 from fhir_server.store.transient import Transient
@@ -120,7 +121,8 @@ async def build(settings: Settings, metrics: Metrics | None = None) -> AsyncGene
         stack.push_async_callback(accesses.drain)
         transient = Transient(Redis.from_url(redis_url, socket_timeout=2, socket_connect_timeout=2))
         stack.push_async_callback(transient.close)
-        resources, searches = Resources(database), Search(database)
+        resources = Resources(database)
+        searches = Search(await stack.enter_async_context(_for_searches(database, settings, metrics)))
         archive = Archive(resources, searches, blobs, accesses, Includes(database, resources), metrics)
         door = Door(commits)
         jobs = Jobs(PsycopgConnector(conninfo=postgres))
@@ -147,6 +149,30 @@ async def build(settings: Settings, metrics: Metrics | None = None) -> AsyncGene
             register,
             metrics,
         )
+
+
+@contextlib.asynccontextmanager
+async def _for_searches(database: Database, settings: Settings, metrics: Metrics) -> AsyncGenerator[Database]:
+    """The replica of the settings, followed while it is entered; the primary where there is none."""
+    dsn = secret(settings.postgres_replica)
+    if dsn is None:
+        yield database
+        return
+    replica = Replica(
+        dsn,
+        database,
+        oldest_seconds=settings.replica_oldest_seconds,
+        connections=settings.connections,
+        statement_timeout_ms=settings.statement_timeout_ms,
+        metrics=metrics,
+    )
+    following = asyncio.create_task(replica.follow())
+    try:
+        yield replica
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await replica.close()
 
 
 def _warn(settings: Settings) -> None:

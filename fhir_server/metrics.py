@@ -76,6 +76,7 @@ class Metrics:
         self.delivery_attempts = Counter()
         self.pools: list[Callable[[], Samples]] = []
         self.audit_waiting: Callable[[], int] = lambda: 0
+        self.replica_age: Callable[[], Samples] = lambda: ()
         self.queues: Mapping[str, Samples] = {}
         """What the database said of its queues at the last scrape: family name -> samples."""
 
@@ -113,6 +114,7 @@ GAUGES: Final[tuple[tuple[str, str, Labels, _Numbers], ...]] = (
     ("requests_in_flight", "Requests that are being answered", (), lambda m: [((), m.in_flight)]),
     ("database_connections", "PostgreSQL connections", ("database", "state"), _pools),
     ("audit_waiting", "Audit rows that wait for the disk", (), lambda m: [((), m.audit_waiting())]),
+    ("replica_age_seconds", "How old what the replica surely holds is", (), lambda m: m.replica_age()),
     ("deliveries", "Deliveries in each state", ("recipient", "state"), lambda m: m.queues.get("deliveries", ())),
     (
         "delivery_oldest_waiting_seconds",

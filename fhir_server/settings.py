@@ -41,6 +41,12 @@ class Settings(BaseSettings):
     shutdown_seconds: int = Field(default=10, ge=1, description="Longest time for what is under way when it stops.")
 
     postgres: SecretStr | None = Field(default=None, description="PostgreSQL (>= 15) to use; embedded when unset.")
+    postgres_replica: SecretStr | None = Field(
+        default=None, description="Streaming replica of that PostgreSQL, for searches; none when unset."
+    )
+    replica_oldest_seconds: float = Field(
+        default=5.0, gt=0, description="Age from which on a replica is passed over for the primary."
+    )
     redis: SecretStr | None = Field(default=None, description="Redis or Valkey to use; embedded when unset.")
     blobs: Path | None = Field(default=None, description="Folder of the blob store; under `data` when unset.")
     connections: int = Field(default=6, ge=2, le=64, description="PostgreSQL connections per process.")

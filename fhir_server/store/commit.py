@@ -220,6 +220,7 @@ class Commits:
             for entry in planned.values():
                 if entry.unit.alongside:
                     await entry.unit.alongside(connection, entry.written)
+        self._database.last_write = time.monotonic()
         self._metrics.commit_units.observe(len(units))
         self._metrics.commit_seconds.observe(time.perf_counter() - began)
         results.update({number: entry.written for number, entry in planned.items()})

@@ -7,6 +7,7 @@ which is a third of a read: so the store keeps its own, and only here.
 import asyncio
 import contextlib
 import hashlib
+import math
 import select
 import time
 from collections.abc import AsyncGenerator, Iterable
@@ -84,6 +85,7 @@ class Database:
         self._metrics = metrics or Metrics()
         self._metrics.pools.append(self._in_use)
         self._busy = 0
+        self.last_write = -math.inf  # when this process last changed a resource, by its monotonic clock
         self._idle: dict[Plans, list[Connection]] = {"custom": [], "generic": []}
         self._places = asyncio.Semaphore(connections)
         self._timeout = statement_timeout_ms
