@@ -6,20 +6,20 @@ The trace is kept before the answer leaves. A refusal is traced too (by the edge
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import datetime
 
 import orjson
 
 from fhir_server.caller import Caller
 from fhir_server.outcomes import Gone, NotFound
 from fhir_server.r4.references import is_local
-from fhir_server.r4.resource_types import TYPE_NUMBER
+from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
 from fhir_server.r4.search_query import IdIs, ReferenceIs, SearchQuery
 from fhir_server.records import audit
 from fhir_server.store.access_log import AccessLog
 from fhir_server.store.blobs import Blobs
+from fhir_server.store.histories import Histories
 from fhir_server.store.includes import Included, Includes
-from fhir_server.store.resources import Resources, Stored
+from fhir_server.store.resources import Key, Resources, Stored
 from fhir_server.store.search import Page, Place, Search
 
 
@@ -32,6 +32,7 @@ class Archive:
     blobs: Blobs
     accesses: AccessLog
     includes: Includes
+    histories: Histories
 
     async def read(self, caller: Caller, resource_type: str, resource_id: str, request_id: str) -> Stored:
         """The current version. Raises Forbidden, NotFound, Gone."""
@@ -50,39 +51,6 @@ class Archive:
         stored = _present(found, resource_type, resource_id)
         await self._trace(caller, "vread", request_id, resource_type, stored)
         return stored
-
-    async def history(
-        self,
-        caller: Caller,
-        resource_type: str,
-        resource_id: str,
-        request_id: str,
-        *,
-        since: datetime | None,
-        before: int,
-        limit: int,
-    ) -> tuple[list[Stored], int]:
-        """Versions below `before`, newest first, and how many there are in all. Raises Forbidden, NotFound."""
-        caller.must("r", resource_type)
-        number = TYPE_NUMBER[resource_type]
-        versions, total = await asyncio.gather(
-            self.resources.history(number, resource_id, since=since, before=before, limit=limit),
-            self.resources.count_versions(number, resource_id, since=since),
-        )
-        if not total and not await self.resources.read(number, resource_id):
-            raise NotFound(f"{resource_type}/{resource_id} does not exist")
-        patient = next((audit.patient_in_bytes(resource_type, resource_id, v.doc) for v in versions if v.doc), None)
-        await self.accesses.append(
-            audit.access(
-                caller,
-                "history-instance",
-                request_id,
-                resource_type=resource_type,
-                resource_id=resource_id,
-                patient_id=patient,
-            )
-        )
-        return versions, total
 
     async def search(self, caller: Caller, query: SearchQuery, after: Place | None, request_id: str, text: str) -> Page:
         """One page. `text` is the query as it was asked, for the trail. Raises Forbidden, TooCostly, Unavailable."""
@@ -157,13 +125,20 @@ class Archive:
 
         https://hl7.org/fhir/R4/binary.html#security - who may not read the DocumentReference may not read its bytes.
         """
-        context = orjson.loads(stored.doc or b"{}").get("securityContext", {}).get("reference")
-        target = is_local(context) if context else None
+        target = protector_of(stored.doc)
         if target is None:
             return None
-        caller.must("r", target[0])
-        protector = await self.resources.read(TYPE_NUMBER[target[0]], target[1])
-        return audit.patient_in_bytes(*target, protector.doc) if protector and protector.doc else None
+        resource_type = TYPE_NAME[target[0]]
+        caller.must("r", resource_type)
+        protector = await self.resources.read(*target)
+        return audit.patient_in_bytes(resource_type, target[1], protector.doc) if protector and protector.doc else None
+
+
+def protector_of(binary: bytes | None) -> Key | None:
+    """The resource whose readers may read this Binary (`securityContext`), where it names one of ours."""
+    context = orjson.loads(binary or b"{}").get("securityContext", {}).get("reference")
+    target = is_local(context) if context else None
+    return (TYPE_NUMBER[target[0]], target[1]) if target else None
 
 
 def _present(found: Stored | None, resource_type: str, resource_id: str) -> Stored:

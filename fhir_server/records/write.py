@@ -4,6 +4,7 @@ Each request becomes one unit of change: validated, its references checked, inde
 transaction, with whatever the caller writes beside it (scan lots, deliveries, jobs). Nothing is half there.
 """
 
+import re
 import secrets
 import time
 import uuid
@@ -31,6 +32,7 @@ from fhir_server.store.resources import Key, read_within
 from fhir_server.store.search import condition_lock, find_ids
 from fhir_server.store.search_index import NO_ROWS, rows_of
 
+_OURS = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 Alongside = Callable[[Connection, Sequence[Written]], Awaitable[None]]
 
 
@@ -74,6 +76,11 @@ def new_id() -> str:
     value = (value & ~(0xF << 76)) | (0x7 << 76)
     value = (value & ~(0x3 << 62)) | (0x2 << 62)
     return str(uuid.UUID(int=value))
+
+
+def is_ours(resource_id: str) -> bool:
+    """Whether `new_id` may have given it."""
+    return bool(_OURS.fullmatch(resource_id))
 
 
 def incoming_from_bytes(

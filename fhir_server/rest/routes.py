@@ -12,12 +12,12 @@ from typing import Final
 import structlog
 
 from fhir_server.outcomes import Failure, Forbidden, MethodNotAllowed, NotSupported, Unauthenticated
-from fhir_server.r4.resource_types import TYPE_NUMBER
+from fhir_server.r4.resource_types import RESOURCE_TYPES, TYPE_NUMBER
 from fhir_server.records import audit
 from fhir_server.rest.bundle import bundle
 from fhir_server.rest.create import create
 from fhir_server.rest.delete import conditional_delete, delete
-from fhir_server.rest.history import history
+from fhir_server.rest.history import history, history_of_system, history_of_type
 from fhir_server.rest.http import Answer, Exchange
 from fhir_server.rest.metadata import metadata
 from fhir_server.rest.operations import OPERATIONS
@@ -58,6 +58,8 @@ ROUTES = (
     Route("DELETE", ("T", "I"), delete, "delete"),
     Route("DELETE", ("T",), conditional_delete, "delete"),
     Route("GET", ("T", "I", "_history"), history, "history-instance"),
+    Route("GET", ("T", "_history"), history_of_type, "history-type"),
+    Route("GET", ("_history",), history_of_system, "history-system"),
     Route("GET", ("T", "I", "_history", "V"), vread, "vread"),
 )
 SHAPES: Final[dict[Level, tuple[str, ...]]] = {"system": (), "type": ("T",), "instance": ("T", "I")}
@@ -68,8 +70,8 @@ OPERATION_ROUTES = tuple(
     for method in operation.methods
 )
 
-# One POST to the base serves both.
-SYSTEM_CODES = ("batch", "transaction")
+# One POST to the base serves the first two.
+SYSTEM_CODES = ("batch", "transaction", "history-system")
 # What this server writes by itself and shows only: nobody else creates or changes it.
 SHOWN_ONLY = {"AuditEvent": frozenset({"read", "search-type"})}
 # The bytes of a Binary are not part of the document that a patch would change.
@@ -85,6 +87,12 @@ def codes_of(resource_type: str) -> frozenset[str]:
         return frozenset()
     offered = frozenset(route.code for route in ROUTES if route.code and route.shape[:1] == ("T",))
     return SHOWN_ONLY.get(resource_type, offered) - NOT_OFFERED.get(resource_type, frozenset())
+
+
+@cache
+def types_offering(code: str) -> tuple[str, ...]:
+    """The types on which an interaction is offered."""
+    return tuple(name for name in RESOURCE_TYPES if code in codes_of(name))
 
 
 @cache

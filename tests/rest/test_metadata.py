@@ -84,6 +84,7 @@ async def test_each_interaction_that_is_claimed_works(
         "read": ("GET", f"/fhir/{name}/x1", 200),
         "vread": ("GET", f"/fhir/{name}/x1/_history/1", 200),
         "history-instance": ("GET", f"/fhir/{name}/x1/_history", 200),
+        "history-type": ("GET", f"/fhir/{name}/_history", 200),
         "search-type": ("GET", f"/fhir/{name}?_id=x1", 200),
         "patch": ("PATCH", f"/fhir/{name}/x1", 200),
         "delete": ("DELETE", f"/fhir/{name}/x1", 204),
@@ -136,10 +137,11 @@ async def test_the_trail_is_for_reading(statement: dict[str, Any]) -> None:
 
 
 async def test_what_the_system_does_is_claimed(fhir_client: httpx.AsyncClient, statement: dict[str, Any]) -> None:
-    """Batches and transactions."""
+    """Batches, transactions and the history of everything."""
     claimed = [one["code"] for one in statement["rest"][0]["interaction"]]
-    assert claimed == ["batch", "transaction"]
-    for kind in claimed:
+    assert claimed == ["batch", "transaction", "history-system"]
+    assert (await fhir_client.get("/fhir/_history")).status_code == 200
+    for kind in claimed[:2]:
         body = orjson.dumps({"resourceType": "Bundle", "type": kind})
         answer = await fhir_client.post("/fhir", content=body, headers=FHIR_JSON)
         assert (answer.status_code, answer.json()["type"]) == (200, f"{kind}-response")
