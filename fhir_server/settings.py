@@ -41,6 +41,9 @@ class Settings(BaseSettings):
     token_attempts_per_minute: int = Field(default=20, ge=1, description="Failed token requests allowed per client.")
     max_body_mb: int = Field(default=64, ge=1, description="Largest FHIR body accepted.")
     max_binary_mb: int = Field(default=512, ge=1, description="Largest raw Binary or scanned file accepted.")
+    max_bundle_entries: int = Field(default=5000, ge=1, description="Most entries of a batch or transaction.")
+    update_create: bool = Field(default=True, description="May an update create under an id that the client chose?")
+    require_if_match: bool = Field(default=False, description="Must an update name the version that it replaces?")
 
     organization_name: str = Field(
         default="Service de prévention et de santé au travail (démonstration)",

@@ -4,7 +4,8 @@ The trace is kept before the answer leaves. A refusal is traced too (by the edge
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 
 import orjson
@@ -15,8 +16,9 @@ from fhir_server.r4.references import is_local
 from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
 from fhir_server.r4.search_query import IdIs, ReferenceIs, SearchQuery
 from fhir_server.records import audit
-from fhir_server.store.access_log import AccessLog
+from fhir_server.store.access_log import AccessesWithin, AccessLog
 from fhir_server.store.blobs import Blobs
+from fhir_server.store.database import Connection, Lent
 from fhir_server.store.histories import Histories
 from fhir_server.store.includes import Included, Includes
 from fhir_server.store.resources import Key, Resources, Stored
@@ -33,6 +35,15 @@ class Archive:
     accesses: AccessLog
     includes: Includes
     histories: Histories
+
+    @contextlib.asynccontextmanager
+    async def within(self, connection: Connection) -> AsyncGenerator["Archive"]:
+        """The same as a transaction sees it, with what it wrote; its traces are kept when the transaction is."""
+        database, accesses = Lent(connection), AccessesWithin(connection)
+        resources = Resources(database)
+        includes = Includes(database, resources)
+        yield Archive(resources, Search(database), self.blobs, accesses, includes, Histories(database))
+        await accesses.flush()
 
     async def read(self, caller: Caller, resource_type: str, resource_id: str, request_id: str) -> Stored:
         """The current version. Raises Forbidden, NotFound, Gone."""

@@ -1,15 +1,17 @@
 """create, with If-None-Exist: https://hl7.org/fhir/R4/http.html#create"""
 
 from email.utils import format_datetime
+from typing import Any
 
 import orjson
 
 from fhir_server.outcomes import Issue
 from fhir_server.r4.resource_types import TYPE_NUMBER
-from fhir_server.records.write import Outcome, condition_of, incoming_from_bytes
+from fhir_server.records.conditions import condition_of
+from fhir_server.records.write import Outcome, incoming_from_bytes
 from fhir_server.rest import binary
 from fhir_server.rest.forms import received
-from fhir_server.rest.http import Answer, Exchange, Header, outcome
+from fhir_server.rest.http import Answer, Exchange, Header, outcome, preferred_return
 from fhir_server.rest.service import Service
 
 
@@ -46,16 +48,16 @@ async def written_answer(exchange: Exchange, service: Service, result: Outcome) 
         (b"etag", b'W/"%d"' % version),
         (b"last-modified", format_datetime(updated, usegmt=True).encode()),
     ]
-    match exchange.prefers("return"):
-        case "minimal":
-            return Answer(status, b"", [*headers, (b"preference-applied", b"return=minimal")])
-        case "OperationOutcome":
-            done = Issue("information", "informational", f"{result.type}/{result.id} is at version {version}")
-            return Answer(
-                status,
-                orjson.dumps(outcome([done])),
-                [*headers, (b"preference-applied", b"return=OperationOutcome")],
-            )
-        case _:
-            readable = exchange.known_caller().may("r", result.type)
-            return Answer(status, doc if doc and readable else b"", headers)
+    asked, echo = preferred_return(exchange)
+    if asked == "minimal":
+        return Answer(status, b"", headers + echo)
+    if asked == "OperationOutcome":
+        return Answer(status, orjson.dumps(done(f"{result.type}/{result.id} is at version {version}")), headers + echo)
+    if doc is None or not exchange.known_caller().may("r", result.type):
+        return Answer(status, b"", headers)
+    return Answer(status, doc, headers + echo)
+
+
+def done(text: str) -> dict[str, Any]:
+    """The OperationOutcome of a success."""
+    return outcome([Issue("information", "informational", text)])

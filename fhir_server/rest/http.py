@@ -97,6 +97,20 @@ class Exchange:
         return None
 
 
+RETURNS = frozenset({"minimal", "representation", "OperationOutcome"})
+
+
+def preferred_return(exchange: Exchange) -> tuple[str, list[Header]]:
+    """What a writer wants back (`Prefer: return=`), the representation where he does not say, and how it is echoed.
+
+    https://hl7.org/fhir/R4/http.html#ops, RFC 7240 section 3
+    """
+    asked = exchange.prefers("return")
+    if asked not in RETURNS:
+        return "representation", []
+    return asked, [(b"preference-applied", f"return={asked}".encode())]
+
+
 def decode_pairs(query: bytes) -> list[tuple[str, str]]:
     try:
         pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=200)

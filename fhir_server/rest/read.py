@@ -1,7 +1,7 @@
 """read and vread: https://hl7.org/fhir/R4/http.html#read - the stored bytes go out as they are."""
 
-from datetime import datetime
-from email.utils import format_datetime
+from datetime import UTC, datetime
+from email.utils import format_datetime, parsedate_to_datetime
 from functools import lru_cache
 
 from fhir_server.outcomes import NotFound
@@ -52,9 +52,18 @@ def _http_date(moment: datetime) -> bytes:
 
 
 def not_modified(exchange: Exchange, stored: Stored) -> bool:
-    """If-None-Match names the current version (RFC 9110 section 13.1.2)."""
+    """If-None-Match names the current version, or without it nothing changed after If-Modified-Since.
+
+    RFC 9110 sections 13.1.2 and 13.1.3: a date that is none is no condition.
+    """
     wanted = exchange.header(b"if-none-match")
-    if wanted is None:
+    if wanted is not None:
+        tags = [tag.strip().removeprefix("W/").strip('"') for tag in wanted.split(",")]
+        return "*" in tags or str(stored.version) in tags
+    since = exchange.header(b"if-modified-since")
+    if since is None:
         return False
-    tags = [tag.strip().removeprefix("W/").strip('"') for tag in wanted.split(",")]
-    return "*" in tags or str(stored.version) in tags
+    try:
+        return stored.updated.replace(microsecond=0) <= parsedate_to_datetime(since).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return False

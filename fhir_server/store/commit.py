@@ -4,7 +4,8 @@ One commit costs one flush of the disk, whatever it holds: 64 writers sharing co
 they wrote alone (docs/performance.md). A unit is all or nothing; a unit that fails leaves the others alone.
 """
 
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
@@ -14,7 +15,17 @@ import psycopg
 import structlog
 from psycopg import errors
 
-from fhir_server.outcomes import Conflict, DanglingReference, Failure, Gone, Issue, NotFound, VersionConflict
+from fhir_server.outcomes import (
+    Conflict,
+    DanglingReference,
+    Failure,
+    Gone,
+    Issue,
+    MethodNotAllowed,
+    NotFound,
+    PreconditionRequired,
+    VersionConflict,
+)
 from fhir_server.r4.resource_types import TYPE_NAME
 from fhir_server.store import queries
 from fhir_server.store.access_log import AccessRow, insert_accesses
@@ -35,8 +46,10 @@ log = structlog.get_logger(__name__)
 class Write:
     """One resource to be written. `render(version, updated)` gives the bytes to keep; None deletes.
 
-    `must` says what has to be there: `create` nothing, `update` something, `either` anything.
-    `references` are the local references of the document: (FHIRPath, type number, id).
+    `must` says what has to be there: `create` nothing, `update` something, `either` anything. `only_new` refuses
+    what is there and not deleted, `may_create` off what never was, `needs_version` a change without `expected_version`.
+    `references` are the local references of the document: (FHIRPath, type number, id). `where` is the place in a
+    Bundle.
     """
 
     type: int
@@ -48,6 +61,10 @@ class Write:
     expected_version: int | None = None
     blob_sha256: bytes | None = None
     blob_size: int | None = None
+    only_new: bool = False
+    may_create: bool = True
+    needs_version: bool = False
+    where: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +103,8 @@ class Unit:
 
 @dataclass(slots=True)
 class _Planned:
-    unit: Unit
     plan: Plan
+    alongside: Callable[[Connection, Sequence[Written]], Awaitable[None]] | None = None
     written: list[Written] = field(default_factory=list)
 
 
@@ -200,7 +217,7 @@ class Commits:
                 if claimed.overlap(plan):
                     results[number] = _Overlaps()
                     continue
-                planned[number] = _Planned(unit, plan)
+                planned[number] = _Planned(plan, unit.alongside)
             current = await _load_current(connection, planned.values())
             known = await _load_references(connection, planned.values())
             for number, entry in list(planned.items()):
@@ -213,10 +230,22 @@ class Commits:
             updated = _milliseconds(self._now())
             await _store(connection, planned.values(), current, updated)
             for entry in planned.values():
-                if entry.unit.alongside:
-                    await entry.unit.alongside(connection, entry.written)
+                if entry.alongside:
+                    await entry.alongside(connection, entry.written)
         results.update({number: entry.written for number, entry in planned.items()})
         return [results[number] for number in range(len(units))]
+
+
+@contextlib.asynccontextmanager
+async def as_if(connection: Connection, writes: Sequence[Write]) -> AsyncGenerator[None]:
+    """Inside it, the database is as it will be after these writes, unchecked; outside, it is as it was.
+
+    For criteria that are asked between two steps of one transaction (R4 3.1.0.11.2).
+    """
+    async with connection.transaction(force_rollback=True):
+        planned = [_Planned(Plan(writes))]
+        await _store(connection, planned, await _load_current(connection, planned), _milliseconds(_now()))
+        yield
 
 
 def _keys_of(unit: Unit) -> Iterable[Hashable]:
@@ -260,12 +289,17 @@ def _check(writes: Sequence[Write], current: dict[Key, _Current], known: set[Key
     gone = {(write.type, write.id) for write in writes if not write.render}
     missing: list[Issue] = []
     for write in writes:
-        _check_version(write, current.get((write.type, write.id)))
-        missing.extend(
+        try:
+            _check_version(write, current.get((write.type, write.id)))
+        except Failure as failure:
+            raise failure.within(write.where) from None
+        faults = [
             Issue("error", "not-found", f"{TYPE_NAME[t]}/{i} does not exist on this server", where)
             for where, t, i in write.references
             if (t, i) not in here and ((t, i) not in known or (t, i) in gone)
-        )
+        ]
+        if faults:
+            missing.extend(DanglingReference(issues=faults).within(write.where).issues)
     if missing:
         raise DanglingReference(issues=missing)
 
@@ -283,11 +317,19 @@ async def _check_referrers(connection: Connection, writes: Sequence[Write]) -> N
         others = ([other.type for other in writes], [other.id for other in writes])
         found = await (await connection.execute(SQL["referrer"], (hashes, *others))).fetchone()
         if found:
-            raise Conflict(f"{TYPE_NAME[write.type]}/{write.id} is referred to by {TYPE_NAME[found[0]]}/{found[1]}")
+            text = f"{TYPE_NAME[write.type]}/{write.id} is referred to by {TYPE_NAME[found[0]]}/{found[1]}"
+            raise Conflict(text, expression=write.where)
 
 
 def _check_version(write: Write, found: _Current | None) -> None:
     name = f"{TYPE_NAME[write.type]}/{write.id}"
+    there = found is not None and not found.deleted
+    if write.only_new and there:
+        raise VersionConflict(f"{name} exists already (If-None-Match: *)")
+    if found is None and not write.may_create:
+        raise MethodNotAllowed(f"{name} does not exist, and here the server gives the ids: create it by POST")
+    if there and write.needs_version and write.expected_version is None:
+        raise PreconditionRequired(f'{name} is changed over a version that you name: If-Match: W/"..."')
     if write.must == "create" and found is not None:
         raise Conflict(f"{name} exists already")
     if write.must == "update" and found is None:
@@ -295,8 +337,8 @@ def _check_version(write: Write, found: _Current | None) -> None:
     if write.must == "update" and found and found.deleted and write.render is None:
         raise Gone(f"{name} is deleted already")
     if write.expected_version is not None and (found is None or found.version != write.expected_version):
-        there = f"version {found.version}" if found else "no version"
-        raise VersionConflict(f"{name} has {there}, not version {write.expected_version}")
+        has = f"version {found.version}" if found else "no version"
+        raise VersionConflict(f"{name} has {has}, not version {write.expected_version}")
 
 
 async def _store(

@@ -18,6 +18,7 @@ from tests.support import (
     keep,
     observation,
     post,
+    put,
     transaction,
 )
 
@@ -94,36 +95,56 @@ async def test_a_patch_is_not_tried_before_it_is_allowed(kept: httpx.AsyncClient
 
 
 async def test_who_may_not_read_is_shown_nothing_after_a_write(kept: httpx.AsyncClient, client_with: Make) -> None:
-    """A patch would be a way to read what one may only change."""
+    """Status, place and version of what he wrote, and no resource; in a transaction neither."""
     writer = await client_with("system/Patient.u")
-    operations = [{"op": "add", "path": "/gender", "value": "female"}]
-    headers = {"content-type": "application/json-patch+json", "prefer": "return=representation"}
-    changed = await writer.http.patch("/fhir/Patient/p", content=orjson.dumps(operations), headers=headers)
+    changed = await put(
+        writer.http, in_folder("7", id="p", family=NAME, gender="female"), prefer="return=representation"
+    )
     assert (changed.status_code, changed.content) == (200, b"")
-    assert changed.headers["etag"] == 'W/"2"'
-    parameters = {
-        "resourceType": "Parameters",
-        "parameter": [
-            {
-                "name": "operation",
-                "part": [
-                    {"name": "type", "valueCode": "delete"},
-                    {"name": "path", "valueString": "Patient.gender"},
-                ],
-            }
-        ],
-    }
-    answer = await post(writer.http, transaction(entry(parameters, method="PATCH", url="Patient/p")))
+    assert (changed.headers["etag"], changed.headers.get("preference-applied")) == ('W/"2"', None)
+    again = entry(in_folder("7", id="p", family=NAME), method="PUT", url="Patient/p")
+    answer = await post(writer.http, transaction(again))
     assert answer.status_code == 200, answer.text
     assert "resource" not in answer.json()["entry"][0]
     assert NAME not in answer.text
+
+
+async def test_who_may_not_read_may_not_patch(kept: httpx.AsyncClient, client_with: Make, server: Server) -> None:
+    """Whether a patch fits, or changes anything, tells what is there: every guess is the same 403, and traced."""
+    writer = await client_with("system/Patient.us", "system/Binary.c")
+    kind = "application/json-patch+json"
+    guesses = [[{"op": "test", "path": "/birthDate", "value": day}] for day in ("1970-01-01", "1980-02-03")]
+    told: set[str] = set()
+    for operations in [*guesses, [{"op": "remove", "path": "/gender"}], [{"op": "remove", "path": "/birthDate"}]]:
+        for url in ("Patient/p", f"Patient?{BY_FOLDER}"):
+            content = orjson.dumps(operations)
+            wrapped = {"resourceType": "Binary", "contentType": kind, "data": base64.b64encode(content).decode()}
+            alone = await writer.http.patch(f"/fhir/{url}", content=content, headers={"content-type": kind})
+            inside = await post(writer.http, transaction(entry(wrapped, method="PATCH", url=url)))
+            assert (alone.status_code, inside.status_code) == (403, 403)
+            told |= {alone.json()["issue"][0]["diagnostics"], inside.json()["issue"][0]["diagnostics"]}
+    assert len(told) == 1
+    rows = await server.rows("select outcome, count(*) from access where client_id = %s group by 1", writer.client_id)
+    assert rows == [(4, 16)]
+
+
+async def test_a_patch_that_fails_is_traced(kept: httpx.AsyncClient, client_with: Make, server: Server) -> None:
+    """It told something of a worker: as a failure, under his name."""
+    client = await client_with("system/Patient.ru")
+    operations = orjson.dumps([{"op": "test", "path": "/birthDate", "value": "1970-01-01"}])
+    headers = {"content-type": "application/json-patch+json"}
+    assert (await client.http.patch("/fhir/Patient/p", content=operations, headers=headers)).status_code == 422
+    rows = await server.rows(
+        "select interaction, outcome, resource_id, patient_id from access where client_id = %s", client.client_id
+    )
+    assert rows == [("patch", 4, "p", "p")]
 
 
 async def test_a_conditional_patch_is_traced_as_the_search_that_it_is(
     kept: httpx.AsyncClient, client_with: Make, server: Server
 ) -> None:
     """Also where it finds nothing."""
-    writer = await client_with("system/Patient.us")
+    writer = await client_with("system/Patient.rus")
     answer = await writer.http.patch(
         f"/fhir/Patient?identifier={FOLDERS}|none",
         content=b"[]",
