@@ -4,12 +4,13 @@ Each request becomes one unit of change: validated, its references checked, inde
 transaction, with whatever the caller writes beside it (scan lots, deliveries, jobs). Nothing is half there.
 """
 
+import asyncio
 import contextlib
 import re
 import secrets
 import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
@@ -131,6 +132,7 @@ def deletion(
     return Incoming(resource, b"", "delete", identity, condition, expected_version)
 
 
+AT_ONCE: Final = 50  # resources that are indexed before others get their turn
 PERMISSIONS: Final[Mapping[str, Permission]] = {"create": "c", "update": "u", "delete": "d"}
 
 
@@ -169,6 +171,7 @@ class Door:
             caller.must_search(query.asked_types)  # the answer tells whether anything meets the criteria
         _refuse_twins(incoming)
         attempt = _Attempt(caller, incoming, queries, sought, interaction, request_id, accesses)
+        await attempt.prepare()
         conditions = [(one.type, one.condition) for one in incoming if one.condition]
         conditions += [(one.type, one.pairs) for one in sought.values()]
         unit = Unit(
@@ -212,8 +215,11 @@ class _Attempt:
         self.meant: list[Incoming] = list(incoming)
         self._owners: dict[Key, str | None] = {}
         self._ready: Plan | None = None
-        if not sought and not any(one.condition or one.method == "delete" for one in incoming):
-            self._ready = self._plan_of({})
+
+    async def prepare(self) -> None:
+        """Plan now what can be planned without the database, before a transaction is open."""
+        if not self.sought and not any(one.condition or one.method == "delete" for one in self.incoming):
+            self._ready = await self._plan_of({})
 
     async def plan(self, connection: Connection) -> Plan:
         """Called inside the transaction, the locks of the conditions held; called again after a rollback.
@@ -231,7 +237,7 @@ class _Attempt:
         async with self._after(connection, ("delete", "create", "update"), (one.query for one in self.sought.values())):
             resolved = await resolve(connection, self.sought)
         await self._look_up(connection)
-        return self._plan_of(resolved)
+        return await self._plan_of(resolved)
 
     async def _settle(self, connection: Connection, method: str, *, after: Sequence[str]) -> None:
         """What the criteria of the entries of one method mean. Raises MultipleMatches, BadParameter."""
@@ -287,7 +293,7 @@ class _Attempt:
         """Nothing is left to write: it is there already, or what should go is not there."""
         return number in self.found or number in self.absent
 
-    def _linked(self, resolved: Mapping[str, str]) -> list[Incoming]:
+    def _linked(self, resolved: Mapping[str, str]) -> Iterator[Incoming]:
         """The entries that will be written, with the links among them and the conditional references resolved."""
         names = {
             one.full_url: f"{one.type}/{self.found.get(number, one.resource_id)}"
@@ -295,17 +301,17 @@ class _Attempt:
             if one.full_url
         }
         links = Links(names, resolved)
-        linked: list[Incoming] = []
         for number, one in enumerate(self.meant):
             if not self._is_settled(number):
                 body = links.in_body(one.body, one.full_url)
-                linked.append(one if body == one.body else replace(one, body=body, resource=orjson.loads(body)))
-        return linked
+                yield one if body == one.body else replace(one, body=body, resource=orjson.loads(body))
 
-    def _plan_of(self, resolved: Mapping[str, str]) -> Plan:
+    async def _plan_of(self, resolved: Mapping[str, str]) -> Plan:
         writes: list[Write] = []
         accesses: list[AccessRow] = [*self.accesses]
         for one in self._linked(resolved):
+            if len(writes) % AT_ONCE == AT_ONCE - 1:
+                await asyncio.sleep(0)
             writes.append(_write_of(one, _local_references(one)))
             accesses.append(self._access(one.type, one.resource_id, self._owner_of(one)))
         for number, resource_id in self.found.items():  # nothing is written, and the client learns that it is there
