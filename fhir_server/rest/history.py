@@ -13,9 +13,11 @@ from urllib.parse import urlencode
 import orjson
 
 from fhir_server.outcomes import BadParameter, Issue
+from fhir_server.r4 import summary
 from fhir_server.r4.index_values import period_of
-from fhir_server.r4.resource_types import TYPE_NAME
+from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
 from fhir_server.r4.search_query import DEFAULT_COUNT, LARGEST_COUNT
+from fhir_server.r4.summary import Subset, subset
 from fhir_server.records import history as histories
 from fhir_server.records.history import Chapter
 from fhir_server.records.render import instant
@@ -68,6 +70,7 @@ class _Wish:
     count: int
     total: bool
     applied: tuple[tuple[str, str], ...]
+    part: Subset | None
 
     def asked(self, exchange: Exchange) -> histories.Asked:
         return histories.Asked(
@@ -80,14 +83,14 @@ def _wish(exchange: Exchange, service: Service) -> _Wish:
     pairs = exchange.pairs()
     if cursor := dict(pairs).get("_cursor"):
         pairs, _ = service.page_links.open(exchange.known_caller().client_id, "/".join(exchange.segments), cursor)
+    part = summary.wish(pairs, exchange.segments[0] if exchange.segments[0] in TYPE_NUMBER else None)
     reader = _Reader()
-    for name, value in pairs:
+    for name, value in part.others:
         reader.take(name, value)
     if reader.faults:
         raise BadParameter(issues=reader.faults)
-    return _Wish(
-        Span(reader.since, *reader.at), reader.below, reader.count, reader.total, tuple(reader.applied.items())
-    )
+    applied = (*reader.applied.items(), *part.own)
+    return _Wish(Span(reader.since, *reader.at), reader.below, reader.count, reader.total, applied, part.subset)
 
 
 class _Reader:
@@ -109,7 +112,9 @@ class _Reader:
         except ValueError as error:
             self.faults.append(Issue("error", "invalid", str(error), name))
         except KeyError:
-            text = f"{name[:100]} is not a parameter of history (it has _since, _at, _count, _total)"
+            text = (
+                f"{name[:100]} is not a parameter of history (it has _since, _at, _count, _total, _summary, _elements)"
+            )
             self.faults.append(Issue("error", "not-supported", text, name))
 
     def _take(self, name: str, value: str) -> None:
@@ -119,6 +124,8 @@ class _Reader:
             case "_count":
                 self.count = min(_number(value), LARGEST_COUNT)
                 self.total = self.total or self.count == 0
+            case "_summary" if value == "count":
+                self.count, self.total = 0, True
             case "_since":
                 self.since = _period(value)[0]
             case "_at":
@@ -179,7 +186,9 @@ def _answer(exchange: Exchange, service: Service, wish: _Wish, chapter: Chapter)
     head: dict[str, object] = {"resourceType": "Bundle", "type": "history"}
     if chapter.total is not None:
         head["total"] = chapter.total
-    return Answer(200, _bundle(head | {"link": links}, (_entry(service.base, one) for one in chapter.versions)))
+    return Answer(
+        200, _bundle(head | {"link": links}, (_entry(service.base, one, wish.part) for one in chapter.versions))
+    )
 
 
 def _bundle(head: dict[str, object], entries: Iterable[bytes]) -> bytes:
@@ -187,7 +196,7 @@ def _bundle(head: dict[str, object], entries: Iterable[bytes]) -> bytes:
     return orjson.dumps(head)[:-1] + (b',"entry":[' + listed + b"]}" if listed else b"}")
 
 
-def _entry(base: str, one: Past) -> bytes:
+def _entry(base: str, one: Past, part: Subset | None) -> bytes:
     """fullUrl, resource, and the request and response that made this version."""
     resource_type = TYPE_NAME[one.type]
     name = f"{resource_type}/{one.id}"
@@ -204,5 +213,6 @@ def _entry(base: str, one: Past) -> bytes:
             "lastModified": instant(one.updated.astimezone(UTC)),
         },
     }
-    resource = b'"resource":' + one.doc + b"," if one.doc else b""
+    doc = subset(one.doc, resource_type, part) if one.doc and part else one.doc
+    resource = b'"resource":' + doc + b"," if doc else b""
     return b'{"fullUrl":"%s/%s",%s%s' % (base.encode(), name.encode(), resource, orjson.dumps(rest)[1:])

@@ -9,8 +9,9 @@ from urllib.parse import urlencode
 import orjson
 
 from fhir_server.outcomes import Issue, UnsupportedMediaType
-from fhir_server.r4 import search_query
+from fhir_server.r4 import search_query, summary
 from fhir_server.r4.search_query import SearchQuery
+from fhir_server.r4.summary import Subset, subset
 from fhir_server.records.audit import query_for_trail
 from fhir_server.rest import audit_events
 from fhir_server.rest.http import Answer, Exchange, decode_pairs, outcome
@@ -45,27 +46,33 @@ async def _search(exchange: Exchange, service: Service, pairs: Pairs, *, sealed:
         sealed = True
     if resource_type == "AuditEvent":
         return await audit_events.search(exchange, service, pairs, place)
-    query = search_query.parse(resource_type, pairs, lenient=exchange.prefers("handling") == "lenient")
+    part = summary.wish(pairs, resource_type)
+    query = search_query.parse(resource_type, part.others, lenient=exchange.prefers("handling") == "lenient")
     text = query_for_trail(resource_type, query.applied)
     page = await service.archive.search(caller, query, place, exchange.request_id, text)
     along = await service.archive.along(caller, query, page, exchange.request_id)
+    applied = [*query.applied, *part.own]
     self_link = (
-        f"_cursor={service.page_links.seal(caller.client_id, resource_type, list(query.applied), place)}"
+        f"_cursor={service.page_links.seal(caller.client_id, resource_type, applied, place)}"
         if sealed
-        else urlencode(query.applied, safe="/:,|")
+        else urlencode(applied, safe="/:,|")
     )
     next_link = (
-        f"_cursor={service.page_links.seal(caller.client_id, resource_type, list(query.applied), page.next)}"
-        if page.next
-        else None
+        f"_cursor={service.page_links.seal(caller.client_id, resource_type, applied, page.next)}" if page.next else None
     )
-    return Answer(200, searchset(service.base, query, page, along, self_link, next_link))
+    return Answer(200, searchset(service.base, query, page, along, self_link, next_link, part.subset))
 
 
 def searchset(
-    base: str, query: SearchQuery, page: Page, along: Sequence[Included], self_link: str, next_link: str | None
+    base: str,
+    query: SearchQuery,
+    page: Page,
+    along: Sequence[Included],
+    self_link: str,
+    next_link: str | None,
+    part: Subset | None = None,
 ) -> bytes:
-    """The Bundle of one page, as bytes."""
+    """The Bundle of one page, as bytes; of each resource the part that is wanted."""
     url = f"{base}/{query.resource_type}"
     links = [{"relation": "self", "url": f"{url}?{self_link}" if self_link else url}]
     if next_link:
@@ -76,11 +83,13 @@ def searchset(
     head["link"] = links
     prefix = b'{"fullUrl":"' + url.encode() + b"/"
     entries = [
-        b'%s%s","resource":%s,"search":{"mode":"match"}}' % (prefix, hit.id.encode(), hit.doc) for hit in page.hits
+        b'%s%s","resource":%s,"search":{"mode":"match"}}'
+        % (prefix, hit.id.encode(), subset(hit.doc, query.resource_type, part) if part else hit.doc)
+        for hit in page.hits
     ]
     entries += [
         b'{"fullUrl":"%s/%s/%s","resource":%s,"search":{"mode":"include"}}'
-        % (base.encode(), one.type.encode(), one.id.encode(), one.doc)
+        % (base.encode(), one.type.encode(), one.id.encode(), subset(one.doc, one.type, part) if part else one.doc)
         for one in along
     ]
     if query.ignored:
