@@ -1,15 +1,16 @@
 """The edge: an ASGI application that finds the interaction in the table, and turns failures into answers."""
 
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import structlog
 
 from fhir_server.outcomes import Failure
 from fhir_server.rest.authentication import Authentication
-from fhir_server.rest.forms import in_form, wanted
+from fhir_server.rest.forms import in_form, wanted, wants_pretty
 from fhir_server.rest.http import FHIR_JSON, Answer, Exchange, Header, failure_answer, surprise_answer
-from fhir_server.rest.routes import Route, route_of, trace_refusal
+from fhir_server.rest.routes import Route, methods_of, route_of, trace_refusal
 from fhir_server.rest.service import Service
 
 log = structlog.get_logger(__name__)
@@ -39,15 +40,20 @@ class Edge:
             await _send(send, surprise_answer(exchange.request_id), exchange)
 
     async def _answer(self, exchange: Exchange) -> Answer:
+        if exchange.method == "OPTIONS":
+            return Answer(204, b"", [_allow(exchange)])
         route = route_of(exchange)
         if route.needs_caller:
             exchange.caller = await self._authentication.caller(exchange.headers.get(b"authorization"))
         if _streams(exchange, route):
             answer = await route.interaction(exchange, self._service)
-            return await in_form(answer, wanted(exchange)) if answer.media_type == FHIR_JSON else answer
+            if answer.media_type != FHIR_JSON:
+                return answer
+            return await in_form(answer, wanted(exchange), pretty=wants_pretty(exchange))
         form = wanted(exchange)
         answer = await route.interaction(exchange, self._service)
-        return await in_form(answer, wanted(exchange) if exchange.asked_format else form)
+        form = wanted(exchange) if exchange.asked_format else form
+        return await in_form(answer, form, pretty=wants_pretty(exchange))
 
 
 def _streams(exchange: Exchange, route: Route) -> bool:
@@ -55,11 +61,18 @@ def _streams(exchange: Exchange, route: Route) -> bool:
     return exchange.segments[:1] == ("Binary",) and route.code in ("read", "vread")
 
 
+def _allow(exchange: Exchange) -> Header:
+    """What may be done under this path (RFC 9110 section 10.2.1). Raises NotSupported where there is nothing."""
+    return b"allow", ", ".join(methods_of(exchange.segments)).encode()
+
+
 async def _told(exchange: Exchange, failure: Failure) -> Answer:
     """The OperationOutcome in the form that the client reads, in JSON where it reads neither."""
     answer = failure_answer(failure, exchange.request_id)
+    if failure.status == 405:
+        answer = replace(answer, headers=[*answer.headers, _allow(exchange)])
     try:
-        return await in_form(answer, wanted(exchange))
+        return await in_form(answer, wanted(exchange), pretty=wants_pretty(exchange))
     except Failure:
         return answer
 

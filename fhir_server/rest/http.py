@@ -34,7 +34,17 @@ class Answer:
 class Exchange:
     """One request, as a FHIR interaction needs it."""
 
-    __slots__ = ("_receive", "asked_format", "caller", "headers", "method", "query", "request_id", "segments")
+    __slots__ = (
+        "_receive",
+        "asked_format",
+        "asked_pretty",
+        "caller",
+        "headers",
+        "method",
+        "query",
+        "request_id",
+        "segments",
+    )
 
     def __init__(self, scope: Mapping[str, Any], receive: Any, segments: tuple[str, ...]) -> None:
         self.method: str = scope["method"]
@@ -43,6 +53,7 @@ class Exchange:
         self.segments = segments
         self.caller: Caller | None = None
         self.asked_format: str | None = None  # the _format of a form that was posted
+        self.asked_pretty: str | None = None  # and its _pretty
         self.request_id = self._request_id()
         self._receive = receive
 

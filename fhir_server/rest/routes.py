@@ -122,6 +122,19 @@ def route_of(exchange: Exchange) -> Route:
     return route
 
 
+def methods_of(segments: tuple[str, ...]) -> list[str]:
+    """What this server answers under a path, whoever asks. Raises NotSupported where there is nothing."""
+    shape = _shape(segments)
+    offered = {
+        method
+        for method in _METHODS.get(shape, ())
+        if shape[:1] != ("T",) or _is_offered(_TABLE[method, shape], segments[0])
+    }
+    if shape not in _METHODS:
+        raise NotSupported("This server has nothing under this path")
+    return sorted(offered | {"OPTIONS"} | ({"HEAD"} if "GET" in offered else set()))
+
+
 def _is_offered(route: Route, resource_type: str) -> bool:
     if route.code is None:
         return any(operation.name == route.shape[-1] for operation in operations_of(resource_type))

@@ -32,7 +32,7 @@ async def search_by_post(exchange: Exchange, service: Service) -> Answer:
     if exchange.media_type() != "application/x-www-form-urlencoded":
         raise UnsupportedMediaType("A search by POST is application/x-www-form-urlencoded")
     body = decode_pairs(await exchange.body(1024 * 1024))
-    exchange.asked_format = dict(body).get("_format")
+    exchange.asked_format, exchange.asked_pretty = dict(body).get("_format"), dict(body).get("_pretty")
     return await _search(exchange, service, exchange.pairs() + body, sealed=True)
 
 
