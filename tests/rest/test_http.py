@@ -101,7 +101,6 @@ async def test_a_format_may_be_asked_for_everywhere(fhir_client: httpx.AsyncClie
 async def test_writes_answer_in_the_format_that_is_asked_for(fhir_client: httpx.AsyncClient) -> None:
     """In the URL of the write, also beside criteria."""
     body = orjson.dumps(in_folder("1", id="p"))
-    nothing_new = {**FHIR_JSON, "if-none-exist": "_id=p"}
     nothing_to_do = {"resourceType": "Bundle", "type": "batch"}
     answers = [
         await fhir_client.put("/fhir/Patient/p?_format=xml", content=body, headers=FHIR_JSON),
