@@ -65,7 +65,7 @@ async def wish_of(exchange: Exchange, service: Service, entry: Mapping[str, Any]
     request = entry["request"]
     if request["method"] in ("GET", "HEAD"):
         return Wish(where, read=_read(exchange, entry))
-    path, query_mark, query = str(request["url"]).removeprefix(service.base).lstrip("/").partition("?")
+    path, query_mark, query = str(request["url"]).partition("?")
     resource_type, _, resource_id = path.partition("/")
     if resource_type not in TYPE_NUMBER or "/" in resource_id or resource_id.startswith(("_", "$")):
         raise BadParameter("The url is not Type, Type/id or Type?criteria", expression="request.url")
