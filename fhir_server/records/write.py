@@ -179,6 +179,7 @@ class Door:
             touches=frozenset((TYPE_NUMBER[one.type], one.resource_id) for one in incoming),
             locks=frozenset(condition_lock(*condition) for condition in conditions),
             alongside=alongside,
+            may_name=lambda number: caller.may("r", TYPE_NAME[number]),
         )
         return attempt.outcomes(await self._commits.submit(unit))
 

@@ -92,19 +92,22 @@ class Unit:
     """All or nothing. `plan` runs inside the transaction, after the advisory `locks` of its conditions are held.
 
     `alongside` runs in the same transaction after the resources are written: rows of other tables (scan lots,
-    deliveries, jobs). A Failure raised by `plan` or `alongside` is the unit's own answer.
+    deliveries, jobs). A Failure raised by `plan` or `alongside` is the unit's own answer. `may_name` says of which
+    types (by number) a failure may name a resource that the unit does not name itself.
     """
 
     plan: Callable[[Connection], Awaitable[Plan]]
     touches: frozenset[Key] = frozenset()
     locks: frozenset[int] = frozenset()
     alongside: Callable[[Connection, Sequence[Written]], Awaitable[None]] | None = None
+    may_name: Callable[[int], bool] = lambda _type: True
 
 
 @dataclass(slots=True)
 class _Planned:
     plan: Plan
     alongside: Callable[[Connection, Sequence[Written]], Awaitable[None]] | None = None
+    may_name: Callable[[int], bool] = lambda _type: True
     written: list[Written] = field(default_factory=list)
 
 
@@ -217,13 +220,13 @@ class Commits:
                 if claimed.overlap(plan):
                     results[number] = _Overlaps()
                     continue
-                planned[number] = _Planned(plan, unit.alongside)
+                planned[number] = _Planned(plan, unit.alongside, unit.may_name)
             current = await _load_current(connection, planned.values())
             known = await _load_references(connection, planned.values())
             for number, entry in list(planned.items()):
                 try:
                     _check(entry.plan.writes, current, known)
-                    await _check_referrers(connection, entry.plan.writes)
+                    await _check_referrers(connection, entry.plan.writes, entry.may_name)
                 except Failure as failure:
                     results[number] = failure
                     del planned[number]
@@ -304,8 +307,8 @@ def _check(writes: Sequence[Write], current: dict[Key, _Current], known: set[Key
         raise DanglingReference(issues=missing)
 
 
-async def _check_referrers(connection: Connection, writes: Sequence[Write]) -> None:
-    """What others refer to stays. Raises Conflict naming one of them.
+async def _check_referrers(connection: Connection, writes: Sequence[Write], may_name: Callable[[int], bool]) -> None:
+    """What others refer to stays. Raises Conflict, naming one of them where that may be named.
 
     What the same unit writes does not count: it was checked that nothing of it refers to what goes.
     """
@@ -317,7 +320,8 @@ async def _check_referrers(connection: Connection, writes: Sequence[Write]) -> N
         others = ([other.type for other in writes], [other.id for other in writes])
         found = await (await connection.execute(SQL["referrer"], (hashes, *others))).fetchone()
         if found:
-            text = f"{TYPE_NAME[write.type]}/{write.id} is referred to by {TYPE_NAME[found[0]]}/{found[1]}"
+            other = f"{TYPE_NAME[found[0]]}/{found[1]}" if may_name(found[0]) else "another resource"
+            text = f"{TYPE_NAME[write.type]}/{write.id} is referred to by {other}"
             raise Conflict(text, expression=write.where)
 
 

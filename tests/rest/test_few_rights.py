@@ -153,3 +153,11 @@ async def test_a_conditional_patch_is_traced_as_the_search_that_it_is(
     assert answer.status_code == 404
     rows = await server.rows("select interaction, query from access where client_id = %s", writer.client_id)
     assert rows == [("search-type", "identifier=***")]
+
+
+async def test_a_deletion_names_no_resource_that_may_not_be_read(kept: httpx.AsyncClient, client_with: Make) -> None:
+    """409 says that something refers to the worker; what it is, only to those who may read it."""
+    for scopes, named in ((["system/Patient.d"], False), (["system/Patient.d", "system/Observation.r"], True)):
+        answer = await (await client_with(*scopes)).http.delete("/fhir/Patient/p")
+        assert (answer.status_code, codes(answer)) == (409, ["conflict"])
+        assert ("Observation" in answer.text) == named
