@@ -5,7 +5,7 @@ Document Bundle arrives here. A batch is a request for each entry, every one ans
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,8 +20,9 @@ from fhir_server.records.validation import parse_json, validate
 from fhir_server.records.write import Incoming, Outcome, condition_of, deletion, new_id
 from fhir_server.rest import binary
 from fhir_server.rest.batch import batch
+from fhir_server.rest.document_sharing import provided
 from fhir_server.rest.forms import received
-from fhir_server.rest.http import Answer, Exchange
+from fhir_server.rest.http import Answer, Exchange, outcome
 from fhir_server.rest.patch import matching, patched
 from fhir_server.rest.service import Service
 from fhir_server.rest.update import expected_version
@@ -60,14 +61,23 @@ def _raw(body: bytes) -> RawBundle:
 
 
 async def _transaction(exchange: Exchange, service: Service, posted: Mapping[str, Any], raw: RawBundle) -> Answer:
-    incoming = await _incoming(exchange, posted, raw, service)
-    outcomes = await service.door.write(
-        exchange.known_caller(), incoming, interaction="transaction", request_id=exchange.request_id
+    asked = await _incoming(exchange, posted, raw, service)
+    shared = await provided(exchange, service, posted, asked)
+    written = await service.door.write(
+        exchange.known_caller(),
+        shared.incoming,
+        interaction="transaction",
+        request_id=exchange.request_id,
+        alongside=shared.alongside,
     )
+    outcomes = written[: len(asked)]
     found = await _found(service, outcomes)
     shown = exchange.prefers("return") != "minimal"
     may_read = exchange.known_caller().may
-    entries = [_answer_entry(service, result, found, show=shown and may_read("r", result.type)) for result in outcomes]
+    entries = [
+        _answer_entry(service, result, found, shared.warnings.get(n, ()), show=shown and may_read("r", result.type))
+        for n, result in enumerate(outcomes)
+    ]
     head = b'{"resourceType":"Bundle","type":"transaction-response"'
     return Answer(200, head + (b',"entry":[' + b",".join(entries) + b"]}" if entries else b"}"))
 
@@ -153,7 +163,14 @@ async def _found(service: Service, outcomes: list[Outcome]) -> dict[tuple[str, s
     return {(r.type, r.id): s.version for r, s in zip(found, stored, strict=True) if s}
 
 
-def _answer_entry(service: Service, result: Outcome, found: Mapping[tuple[str, str], int], *, show: bool) -> bytes:
+def _answer_entry(
+    service: Service,
+    result: Outcome,
+    found: Mapping[tuple[str, str], int],
+    warnings: Sequence[Issue],
+    *,
+    show: bool,
+) -> bytes:
     written = result.written
     version = written.version if written else found.get((result.type, result.id), 1)
     if written and written.doc is None:
@@ -163,6 +180,7 @@ def _answer_entry(service: Service, result: Outcome, found: Mapping[tuple[str, s
         "location": f"{service.base}/{result.type}/{result.id}/_history/{version}",
         "etag": f'W/"{version}"',
         **({"lastModified": instant(written.updated)} if written else {}),
+        **({"outcome": outcome(warnings)} if warnings else {}),
     }
     body = orjson.dumps({"fullUrl": f"{service.base}/{result.type}/{result.id}", "response": response})
     if not show or written is None or written.doc is None:

@@ -12,6 +12,7 @@ import orjson
 from fhir_server.r4.compartments import COMPARTMENTS
 from fhir_server.r4.resource_types import RESOURCE_TYPES
 from fhir_server.r4.search_criterion import searchable
+from fhir_server.records.sharing.profiles import instantiates, supported
 from fhir_server.rest.audit_events import SEARCHABLE as AUDIT_PARAMETERS
 from fhir_server.rest.http import Answer, Exchange
 from fhir_server.rest.operations.operation import Operation
@@ -36,6 +37,7 @@ def _statement(base: str) -> bytes:
             "status": "active",
             "date": PUBLISHED,
             "kind": "instance",
+            "instantiates": instantiates(),
             "software": {"name": "dmst-fhir", "version": version("dmst-fhir")},
             "implementation": {"description": "Interoperability server of scanned DMST", "url": base},
             "fhirVersion": "4.0.1",
@@ -105,6 +107,8 @@ def _resource(name: str, codes: list[str]) -> dict[str, object]:
         "readHistory": "vread" in codes,
         "searchParam": parameters,
     }
+    if profiles := supported(name):
+        statement["supportedProfile"] = profiles
     if name != "AuditEvent" and "search-type" in codes:
         statement["searchInclude"] = [f"{name}:{code}" for code in (*_references(name), "*")]
         statement["searchRevInclude"] = [f"{source}:{code}" for source, code in _referring(name)]

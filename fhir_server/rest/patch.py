@@ -7,6 +7,8 @@ and the client did not ask for a version, it is tried again on the newer one.
 from dataclasses import replace
 from typing import Any, Final
 
+import orjson
+
 from fhir_server.outcomes import (
     BadParameter,
     Gone,
@@ -24,6 +26,7 @@ from fhir_server.r4.patch.xml_patch import apply_xml_patch
 from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.r4.xml import to_json, to_xml
 from fhir_server.records.audit import query_for_trail
+from fhir_server.records.sharing.updates import check_patch
 from fhir_server.records.validation import parse_json
 from fhir_server.records.write import Incoming, Outcome, incoming_from_bytes
 from fhir_server.rest.create import written_answer
@@ -104,7 +107,8 @@ async def patched(
 ) -> Incoming:
     """The resource as the patch makes it, to be written over the version that it was made from.
 
-    Raises Forbidden, NotFound, Gone, UnsupportedMediaType, BadSyntax, PatchFailed, InvalidResource.
+    Raises Forbidden, NotFound, Gone, UnsupportedMediaType, BadSyntax, PatchFailed, InvalidResource, MethodNotAllowed:
+    a Binary is not patched, nor of a document that follows PDSm anything but its status, labels and archiving.
     """
     exchange.known_caller().must("u", resource_type)  # before it is read: how a patch fails tells what is there
     if resource_type == "Binary":
@@ -114,14 +118,16 @@ async def patched(
         raise NotFound(f"{resource_type}/{resource_id} does not exist")
     if stored.doc is None:
         raise Gone(f"{resource_type}/{resource_id} was deleted")
-    changed = _applied(stored.doc, media_type, body)
-    return incoming_from_bytes(
-        changed,
+    incoming = incoming_from_bytes(
+        _applied(stored.doc, media_type, body),
         method="update",
         resource_type=resource_type,
         resource_id=resource_id,
         expected_version=stored.version,
     )
+    if resource_type in ("DocumentReference", "List"):
+        check_patch(orjson.loads(stored.doc), incoming.resource)
+    return incoming
 
 
 def _applied(doc: bytes, media_type: str, body: bytes) -> bytes:

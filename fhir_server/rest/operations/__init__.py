@@ -1,6 +1,7 @@
 """One module per $operation; the routes and the CapabilityStatement follow from this table."""
 
+from fhir_server.rest.operations.docref import DOCREF
 from fhir_server.rest.operations.meta import META
 from fhir_server.rest.operations.operation import Operation
 
-OPERATIONS: tuple[Operation, ...] = (META,)
+OPERATIONS: tuple[Operation, ...] = (META, DOCREF)
