@@ -95,9 +95,9 @@ def _counted(resource: Mapping[str, Any], cardinality: Cardinality, name: str, w
 
 def _coded(resource: Mapping[str, Any], rule: Rule, where: str) -> Iterator[Issue]:
     for found in values(resource, rule.path, where):
-        codings = found.value.get("coding", ())
+        codings = found.value.get("coding", [found.value])  # a CodeableConcept, or a Coding
         if not any(str(one.get("system", "")).startswith(rule.systems) for one in codings):
-            text = f"{rule.path} has no coding of {', '.join(rule.systems)}"
+            text = f"{rule.path} has a coding of {' or '.join(rule.names)}"
             yield _fault("code-invalid", rule.key, text, found.place)
 
 

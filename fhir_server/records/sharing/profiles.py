@@ -33,6 +33,7 @@ class Rule:
 
     key: str
     path: str
+    names: tuple[str, ...]
     systems: tuple[str, ...]
 
 
@@ -177,4 +178,5 @@ def _cardinality(line: str) -> Cardinality:
 
 def _rule(row: Mapping[str, Any]) -> Rule:
     systems = _table()["code_systems"]
-    return Rule(row["key"], row["path"], tuple(prefix for name in row["systems"] for prefix in systems[name]))
+    prefixes = tuple(prefix for name in row["systems"] for prefix in systems[name])
+    return Rule(row["key"], row["path"], tuple(row["systems"]), prefixes)
