@@ -16,7 +16,7 @@ from typing import Any, Final
 import orjson
 import pybase64
 
-from fhir_server.outcomes import BusinessRule, Gone, InvalidResource, Issue, NotFound
+from fhir_server.outcomes import BusinessRule, Gone, InvalidResource, Issue, NotFound, TooCostly
 from fhir_server.r4.patch import json_text
 from fhir_server.r4.references import is_local
 from fhir_server.r4.resource_types import TYPE_NUMBER
@@ -144,6 +144,7 @@ async def _elsewhere(exchange: Exchange, service: Service, entries: Sequence[Ent
         for part in entry.resource.get("content", ())
     }
     found: dict[str, Content | None] = {}
+    left = service.largest_binary
     for url in sorted(named - content_names(entries).keys()):
         target = is_local(url)
         if target is None or target[0] != "Binary":
@@ -152,12 +153,18 @@ async def _elsewhere(exchange: Exchange, service: Service, entries: Sequence[Ent
             found[url] = None
             continue
         with contextlib.suppress(NotFound, Gone):
-            found[url] = await _kept_content(exchange, service, target[1])
+            known = await _kept_content(exchange, service, target[1], left)
+            found[url], left = known, left - known.size
     return found
 
 
-async def _kept_content(exchange: Exchange, service: Service, binary_id: str) -> Content:
+async def _kept_content(exchange: Exchange, service: Service, binary_id: str, largest: int) -> Content:
+    """What is kept of a Binary. Raises Forbidden, NotFound, Gone, TooCostly beyond `largest` bytes."""
     stored = await service.archive.read(exchange.known_caller(), "Binary", binary_id, exchange.request_id)
+    if (stored.blob_size or 0) > largest:
+        raise TooCostly(
+            "The Binaries that this Bundle names are too large to be compared at once: send several Bundles"
+        )
     sha1 = hashlib.sha1(usedforsecurity=False)
     async for chunk in service.archive.content(stored):
         sha1.update(chunk)

@@ -253,8 +253,10 @@ def _attached(profile: BundleProfile, entry: Entry, contents: Mapping[str, Conte
 def _replacing(profile: BundleProfile, entry: Entry, entries: Sequence[Entry]) -> Iterator[Issue]:
     """What is replaced was there before; in PDSm a document replaces one other, and that is its only relation."""
     targets = replaced_by(entry.resource)
+    if not targets:
+        return
     place = f"{entry.place}.resource.relatesTo"
-    if targets and profile.replaces_one and len(entry.resource["relatesTo"]) > 1:
+    if profile.replaces_one and len(entry.resource["relatesTo"]) > 1:
         text = "constr-bind-relatesTo: a document that replaces another has no other relatesTo"
         yield Issue("error", "structure", text, place)
     here = {one.full_url for one in entries if one.full_url}
