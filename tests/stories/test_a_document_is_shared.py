@@ -57,7 +57,7 @@ async def test_provided_found_retrieved_replaced(source: httpx.AsyncClient, cons
         consumer,
         f"DocumentReference?{WHO}&status=current&type={systems.LOINC}|11488-4&setting=AMBULATOIRE&facility=SA13"
         "&creation=ge2026-03&period-start=2026-03-02&security-label=N&format=urn:ihe:iti:xds-sd:pdf:2008"
-        "&author-family=exemple&author-given=dominique",
+        "&author.family=exemple&author-given=dominique",
     )
     assert lot["entry"][0]["item"]["reference"] == f"DocumentReference/{fiche['id']}"
     assert await retrieved(consumer, fiche) == PDF
