@@ -14,7 +14,7 @@ from fhir_server.caller import Caller
 from fhir_server.outcomes import Gone, NotFound
 from fhir_server.r4.references import is_local
 from fhir_server.r4.resource_types import TYPE_NUMBER
-from fhir_server.r4.search_criteria import AnyOf, IdIs, ReferenceIs, SearchQuery
+from fhir_server.r4.search_criteria import AnyOf, IdIs, ReferenceIs, SearchQuery, narrowed
 from fhir_server.records import audit
 from fhir_server.store.access_log import AccessLog
 from fhir_server.store.blobs import Blobs
@@ -87,6 +87,7 @@ class Archive:
 
     async def search(self, caller: Caller, query: SearchQuery, after: Place | None, request_id: str, text: str) -> Page:
         """One page. `text` is the query as it was asked, for the trail. Raises Forbidden, TooCostly, Unavailable."""
+        query = narrowed(query, lambda resource_type: caller.may("s", resource_type))
         caller.must_search(query.asked_types)
         row = audit.access(
             caller,
