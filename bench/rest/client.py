@@ -57,7 +57,7 @@ class Target:
 
     def path_of(self, url: str) -> str:
         """What to ask the connection for, by an absolute URL of this server or a path below its base."""
-        if "://" in url:
+        if url.startswith(("http://", "https://")):
             parts = urlsplit(url)
             return parts.path + (f"?{parts.query}" if parts.query else "")
         return f"{self.path}/{url}" if url else self.path or "/"

@@ -80,8 +80,8 @@ def page(result: Mapping[str, Any], rows: Sequence[Line]) -> str:
     text = [
         f"{machine['at'][:10]}, {machine['cores']} cores, {machine['memory_gib']} GiB, load average "
         f"{machine['load_average'][0]} before; the disk makes {result['flushes']['per_second']} flushes a second. "
-        f"{servers}. {settings['repeat']} runs of {settings['seconds']:g} s after {settings['warm_up']:g} s of warm-up, "
-        "of which the one of median throughput is shown. CPU is in microseconds per request, or per resource where the rate is.",
+        f"{servers}. {settings['repeat']} runs of {settings['seconds']:g} s after {settings['warm_up']:g} s to warm up, "
+        "of which the one of median rate is shown. CPU is in us a request, or a resource where that is the rate.",
         "",
         "![Throughput and latency of each workload](performance_rest.svg)",
         "",
