@@ -159,7 +159,8 @@ def _copy_chunk(dsn: str, archive: Archive, numbers: range, lot: bool) -> None:
             rows[table].extend(_flat(getattr(index, field), number))
     with psycopg.connect(dsn) as connection:
         connection.execute("set synchronous_commit = off")
-        _copy(connection, "resource", *zip(*RESOURCE, strict=True), rows["resource"])
+        names, kinds = [name for name, _ in RESOURCE], [kind for _, kind in RESOURCE]
+        _copy(connection, "resource", names, kinds, rows["resource"])
         for table, columns, types in INDEX.values():
             _copy(connection, table, (*columns, "rid"), (*types, "int8"), sorted(rows[table]))
 

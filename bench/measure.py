@@ -85,7 +85,9 @@ def listeners(port: int) -> list[psutil.Process]:
         connections = psutil.net_connections("tcp")
     except psutil.AccessDenied:
         return []
-    found = {one.pid for one in connections if one.status == psutil.CONN_LISTEN and one.laddr.port == port and one.pid}
+    found = {
+        one.pid for one in connections if one.status == psutil.CONN_LISTEN and one.laddr[1:] == (port,) and one.pid
+    }
     return [process for pid in sorted(found) for process in family(pid)]
 
 

@@ -39,16 +39,20 @@ async def token(parts: Parts, scopes: Sequence[str]) -> AsyncGenerator[str]:
 
 
 @contextmanager
-def serving(data: Path) -> Generator[tuple[int, int, float]]:
-    """`dmst-fhir serve`: its port, its process and the seconds until /readyz was 200."""
+def serving(data: Path, profile: Path | None = None) -> Generator[tuple[int, int, float]]:
+    """`dmst-fhir serve`: its port, its process and the seconds until /readyz was 200.
+
+    With `profile` it runs under `bench.sampler`, which writes there.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     # As installed: with bytecode, which some environments forbid to write beside the sources.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    program = ("bench.sampler", str(profile)) if profile else ("fhir_server",)
     began = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", "fhir_server", "serve", "--data", str(data), "--port", str(port)],
+        [sys.executable, "-m", *program, "serve", "--data", str(data), "--port", str(port)],
         env={**environment, "PYTHONPYCACHEPREFIX": str(data / "bytecode")},
     )
     try:

@@ -167,6 +167,7 @@ async def _ask(parts: Parts, archive: Archive, ask: Ask, rounds: int) -> dict[st
     chance, search = random.Random(7), Search(parts.database)
     taken: list[float] = []
     hits = failures = 0
+    before = 0.0
     until = time.perf_counter() + SECONDS_PER_SEARCH
     for number in range(WARM_UP + rounds):
         if number == WARM_UP:

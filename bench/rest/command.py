@@ -1,7 +1,7 @@
 """Workloads W1 to W11 against any FHIR server.
 
     python -m bench rest [--base URL [--token T]] [--peer hapi] [--workloads W1,W3] [--clients 16] [--seconds 20]
-                         [--repeat 3] [--patients 300] [--scans 40] [--synthea FOLDER] [--out FILE]
+                         [--repeat 3] [--patients 300] [--scans 40] [--synthea FOLDER] [--profile] [--out FILE]
 
 Without --base this server is started on its embedded PostgreSQL and Valkey, in a folder of its own. The server is
 filled first, over REST; then each workload runs `--repeat` times after a warm-up that does not count, and the run with
@@ -9,8 +9,11 @@ the median throughput is the result. With several numbers in --clients every wor
 """
 
 import argparse
+import asyncio
 import os
+import signal
 import statistics
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -29,6 +32,7 @@ from bench.rest.driver import Book, Missing, Watch, drive
 from bench.rest.mixes import Ground
 from bench.rest.population import Stock, populate
 from bench.rest.workloads import WORKLOADS, Timed, Workload
+from bench.sampler import shares
 from fhir_server.app import build
 from fhir_server.settings import Settings
 
@@ -43,6 +47,8 @@ class Measured:
     name: str
     target: Target
     processes: dict[str, Processes]
+    profile: Path | None = None
+    """Where our server, sampled, writes its samples on SIGUSR2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--whole-patients", type=int, default=100, help="patients of W9")
     parser.add_argument("--synthea", type=Path, help="folder of Synthea transactions (*.json) for W9")
     parser.add_argument("--data", type=Path, help="data folder of our server, kept")
+    parser.add_argument("--profile", action="store_true", help="sample our server: its functions by CPU, in the result")
     parser.add_argument("--out", type=Path, help="result; bench/results/rest.json and docs/performance.md unless given")
     return parser
 
@@ -108,7 +115,9 @@ async def _measure_all(options: argparse.Namespace, plan: Plan) -> dict[str, Any
         "servers": {},
     }
     async with AsyncExitStack() as stack:
-        first = _given(options) if options.base else await stack.enter_async_context(_ours(options.data))
+        first = (
+            _given(options) if options.base else await stack.enter_async_context(_ours(options.data, options.profile))
+        )
         result["servers"][first.name] = await measure(first, plan)
     if options.peer:
         async with AsyncExitStack() as stack:
@@ -136,17 +145,18 @@ def _families(pids: Sequence[int]) -> list[psutil.Process]:
 
 
 @asynccontextmanager
-async def _ours(data: Path | None) -> AsyncGenerator[Measured]:
+async def _ours(data: Path | None, profiled: bool) -> AsyncGenerator[Measured]:
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(data_folder(data))
         parts = await stack.enter_async_context(build(Settings(data=folder, log_level="warning")))
         bearer = await stack.enter_async_context(token(parts, ("system/*.cruds",)))
-        port, pid, _ = stack.enter_context(serving(folder))
+        profile = folder / "profile.json" if profiled else None
+        port, pid, _ = stack.enter_context(serving(folder, profile))
         processes: dict[str, Processes] = {
             "server": lambda: _families([pid]),
             "postgres": lambda: postgres_processes(folder),
         }
-        yield Measured("dmst-fhir", Target(f"http://127.0.0.1:{port}/fhir", bearer), processes)
+        yield Measured("dmst-fhir", Target(f"http://127.0.0.1:{port}/fhir", bearer), processes, profile)
 
 
 @asynccontextmanager
@@ -208,12 +218,31 @@ async def _repeated(server: Measured, plan: Plan, workload: Workload, stock: Sto
 async def _once(server: Measured, plan: Plan, workload: Workload, ground: Ground, clients: int) -> dict[str, Any]:
     watch = Watch({**server.processes, "client": lambda: [psutil.Process()]})
     load = round(os.getloadavg()[0], 2)
+    await _samples(server)
     if isinstance(workload, Timed):
         iterate = await workload.prepare(ground)
         book = await drive(server.target, iterate, clients, plan.warm_up, plan.seconds, watch)
     else:
         book = await workload.run(ground, watch)
-    return {**book.summary(watch.seconds), **_cpu(book, watch), "load_average_before": load}
+    profile = await _samples(server)
+    return {**book.summary(watch.seconds), **_cpu(book, watch), "load_average_before": load, **profile}
+
+
+async def _samples(server: Measured) -> dict[str, Any]:
+    """What the sampler of our server counted since it was last asked."""
+    if server.profile is None:
+        return {}
+    server.profile.unlink(missing_ok=True)
+    for process in server.processes["server"]()[:1]:
+        process.send_signal(signal.SIGUSR2)
+    return {"profile": shares(orjson.loads(await asyncio.to_thread(_written, server.profile)))}
+
+
+def _written(file: Path) -> bytes:
+    """The content of a file as soon as it is there."""
+    while not file.exists():
+        time.sleep(0.05)
+    return file.read_bytes()
 
 
 def _cpu(book: Book, watch: Watch) -> dict[str, int]:

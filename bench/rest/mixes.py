@@ -145,7 +145,7 @@ def _reading(chance: random.Random) -> tuple[str, float, str]:
 
 
 def _quantity(chance: random.Random, _: Stock) -> str:
-    _, value, unit = _reading(chance)
+    value, unit = _reading(chance)[1:]
     return f"Observation?value-quantity={asked(f'gt{value}', resources.UCUM, unit)}&_count=100"
 
 

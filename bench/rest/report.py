@@ -1,4 +1,4 @@
-"""The result of `bench rest` as a table in docs/performance.md and as a chart beside it.
+"""The results of `bench rest` and `bench searches` as tables in docs/performance.md, the former with a chart beside it.
 
     python -m bench report [FILE]
 
@@ -19,7 +19,7 @@ from bench.measure import RESULTS
 DOCS: Final = RESULTS.parents[1] / "docs"
 PAGE: Final = DOCS / "performance.md"
 CHART: Final = DOCS / "performance_rest.svg"
-BEGIN, END = "<!-- bench rest: begin -->", "<!-- bench rest: end -->"
+MARKS: Final = ("<!-- bench {}: begin -->", "<!-- bench {}: end -->")
 
 ROW, LEFT, BAR, SCALE, WIDTH = 22, 300, 240, 240, 960
 COLOURS: Final = ("#20639b", "#c2571a", "#3c8d5a", "#7a4ea3")
@@ -50,17 +50,45 @@ class Line:
 
 
 def publish(file: Path) -> None:
-    """Write the table and the chart of a result."""
+    """Put the table of a result between its marks on the page, and draw the chart of workloads."""
     result = json.loads(file.read_text("utf-8"))
+    if "searches" in result:
+        _between("searches", searches(result))
+        return
     rows = list(lines(result))
     CHART.write_text(chart(rows), "utf-8")
-    head, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
-    tail = rest.partition(END)[2]
-    PAGE.write_text(f"{head}{BEGIN}\n{page(result, rows)}{END}{tail}", "utf-8")
+    _between("rest", page(result, rows))
+
+
+def _between(name: str, text: str) -> None:
+    begin, end = MARKS[0].format(name), MARKS[1].format(name)
+    head, _, rest = PAGE.read_text("utf-8").partition(begin)
+    PAGE.write_text(f"{head}{begin}\n{text}{end}{rest.partition(end)[2]}", "utf-8")
 
 
 def main(arguments: Sequence[str]) -> None:
-    publish(Path(arguments[0]) if arguments else RESULTS / "rest.json")
+    for file in map(Path, arguments or [str(RESULTS / "rest.json"), str(RESULTS / "searches.json")]):
+        publish(file)
+
+
+def searches(result: Mapping[str, Any]) -> str:
+    """The Markdown of `bench searches`: median and 99th percentile at each size, and how the median grows."""
+    sizes = [loaded["to"] for loaded in result["load"]]
+    load = ", ".join(f"{one['per_second']:,}/s to {one['to']}" for one in result["load"])
+    machine = result["machine"]
+    text = [
+        f"{machine['at'][:10]}, {machine['cores']} cores, load average {machine['load_average'][0]} before, "
+        f"{result['rounds']} rounds, p50 / p99 in ms. Loading with index rows by COPY: {load}.",
+        "",
+        "| search | " + " | ".join(sizes) + " | growth | PostgreSQL CPU us | hits |",
+        "| --- " * (len(sizes) + 4) + "|",
+    ]
+    for name, by_size in result["searches"].items():
+        cells = [f"{by_size[size]['p50']:g} / {by_size[size]['p99']:g}" for size in sizes]
+        last = by_size[sizes[-1]]
+        ending = f"{by_size.get('growth', '-')} | {last['postgres_cpu_us']} | {last['hits']}"
+        text.append(f"| {name} | {' | '.join(cells)} | {ending} |")
+    return "\n".join([*text, ""])
 
 
 def lines(result: Mapping[str, Any]) -> Iterator[Line]:
@@ -80,7 +108,7 @@ def page(result: Mapping[str, Any], rows: Sequence[Line]) -> str:
     text = [
         f"{machine['at'][:10]}, {machine['cores']} cores, {machine['memory_gib']} GiB, load average "
         f"{machine['load_average'][0]} before; the disk makes {result['flushes']['per_second']} flushes a second. "
-        f"{servers}. {settings['repeat']} runs of {settings['seconds']:g} s after {settings['warm_up']:g} s to warm up, "
+        f"{servers}. {settings['repeat']} runs of {settings['seconds']:g} s, {settings['warm_up']:g} s to warm up, "
         "of which the one of median rate is shown. CPU is in us a request, or a resource where that is the rate.",
         "",
         "![Throughput and latency of each workload](performance_rest.svg)",
