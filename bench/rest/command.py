@@ -14,7 +14,7 @@ import os
 import signal
 import statistics
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +30,10 @@ from bench.rest import report
 from bench.rest.client import Connection, Target
 from bench.rest.driver import Book, Missing, Watch, drive
 from bench.rest.mixes import Ground
-from bench.rest.population import Stock, populate
+from bench.rest.population import Stock, populate, populate_plainly
 from bench.rest.workloads import WORKLOADS, Timed, Workload
 from bench.sampler import shares
-from fhir_server.app import build
+from fhir_server.app import Parts, build
 from fhir_server.settings import Settings
 
 Processes = Callable[[], Sequence[psutil.Process]]
@@ -47,6 +47,8 @@ class Measured:
     name: str
     target: Target
     processes: dict[str, Processes]
+    settle: Callable[[], Awaitable[None]] | None = None
+    """What its makers advise after much was loaded, such as fresh statistics."""
     profile: Path | None = None
     """Where our server, sampled, writes its samples on SIGUSR2."""
 
@@ -156,7 +158,14 @@ async def _ours(data: Path | None, profiled: bool) -> AsyncGenerator[Measured]:
             "server": lambda: _families([pid]),
             "postgres": lambda: postgres_processes(folder),
         }
-        yield Measured("dmst-fhir", Target(f"http://127.0.0.1:{port}/fhir", bearer), processes, profile)
+        yield Measured(
+            "dmst-fhir", Target(f"http://127.0.0.1:{port}/fhir", bearer), processes, lambda: _analyze(parts), profile
+        )
+
+
+async def _analyze(parts: Parts) -> None:
+    async with parts.database.connection() as connection:
+        await connection.execute("vacuum analyze")
 
 
 @asynccontextmanager
@@ -172,13 +181,8 @@ async def _hapi() -> AsyncGenerator[Measured]:
 async def measure(server: Measured, plan: Plan) -> dict[str, Any]:
     """The population and every workload on one server."""
     result: dict[str, Any] = {"software": await _software(server.target), "workloads": {}}
-    try:
-        stock = await populate(server.target, plan.patients, plan.scans)
-    except Missing as refused:
-        result["population"] = str(refused)
-        stock = Stock()
-    else:
-        result["population"] = {"resources": stock.resources, "seconds": stock.seconds}
+    stock, refused = await _filled(server, plan)
+    result["population"] = {"resources": stock.resources, "seconds": stock.seconds} | refused
     for workload in plan.workloads:
         result["workloads"][workload.code] = {"title": workload.title, "runs": []}
         for clients in plan.clients if isinstance(workload, Timed) else plan.clients[:1]:
@@ -187,6 +191,23 @@ async def measure(server: Measured, plan: Plan) -> dict[str, Any]:
             if "missing" in outcome:
                 break
     return result
+
+
+async def _filled(server: Measured, plan: Plan) -> tuple[Stock, dict[str, str]]:
+    """The population, as much of it as the server takes, and what it refused."""
+    refused: list[str] = []
+    stock = Stock()
+    try:
+        stock = await populate(server.target, plan.patients, plan.scans)
+    except Missing as missing:
+        refused.append(str(missing))
+        try:
+            stock = await populate_plainly(server.target, plan.patients)
+        except Missing as again:
+            refused.append(str(again))
+    if server.settle:
+        await server.settle()
+    return stock, {"refused": "; ".join(refused)} if refused else {}
 
 
 async def _software(target: Target) -> str:

@@ -36,7 +36,9 @@ class Ground:
 async def read_by_id(ground: Ground) -> Iterate:
     """W1."""
     stock = ground.stock
-    names = [f"{kind}/{one}" for kind in ("Patient", "Observation", "Condition") for one in stock.of(kind)]
+    names = [f"{kind}/{one}" for kind in stock.ids if kind != "Binary" for one in stock.of(kind)]
+    if not names:
+        raise Missing("the population is empty")
 
     async def step(session: Session) -> None:
         await session.ask("read", "GET", session.chance.choice(names))

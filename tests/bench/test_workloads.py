@@ -81,8 +81,21 @@ async def test_without_a_token_nothing_can_be_filled(target: Target) -> None:
     """The result says what was refused, and goes on: every workload that needs the population is missing."""
     plan = Plan((WORKLOADS["W1"],), (1,), 0.2, 0.0, 1, 1, 1, 1, None)
     result = await measure(Measured("served", Target(target.base), {}), plan)
-    assert "401" in result["population"]
-    assert result["workloads"]["W1"]["runs"] == [{"clients": 1, "missing": "the population has no Patient"}]
+    assert "401" in result["population"]["refused"]
+    assert result["workloads"]["W1"]["runs"] == [{"clients": 1, "missing": "the population is empty"}]
+
+
+async def test_a_client_without_the_right_to_binaries_measures_what_remains(server: Server) -> None:
+    """A server that takes Patients only is filled with Patients, and the workload that needs no more runs."""
+    caller = await server.client(["system/Patient.cruds"])
+    async with listening(server.app) as port:
+        token = caller.http.headers["authorization"].removeprefix("Bearer ")
+        plan = Plan((WORKLOADS["W1"], WORKLOADS["W5"]), (1,), 0.3, 0.0, 1, 2, 1, 1, None)
+        result = await measure(Measured("served", Target(f"http://127.0.0.1:{port}/fhir", token), {}), plan)
+    assert result["population"]["resources"] == 2
+    assert "403" in result["population"]["refused"]
+    assert result["workloads"]["W1"]["runs"][0]["errors"] == 0
+    assert {name.partition(":")[2] for name in result["workloads"]["W5"]["runs"][0]["errors_by"]} == {" 403"}
 
 
 async def test_a_server_that_is_gone_is_said() -> None:
