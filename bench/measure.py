@@ -135,3 +135,14 @@ class PeakMemory:
             total += resident
             self.each[process.pid] = max(self.each.get(process.pid, 0.0), resident)
         self.together = max(self.together, total)
+
+
+class Spent:
+    """Processor time of processes since it was made; one that ended meanwhile counts for nothing, not as less."""
+
+    def __init__(self, find: Callable[[], Iterable[psutil.Process]]) -> None:
+        self._find = find
+        self._before = {process.pid: cpu_seconds([process]) for process in find()}
+
+    def seconds(self) -> float:
+        return sum(max(0.0, cpu_seconds([one]) - self._before.get(one.pid, 0.0)) for one in self._find())

@@ -16,10 +16,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
+
 from bench.copy_in import AUTHORS, LOT_SHARE, TYPES, Archive, fill, ranked
-from bench.measure import cpu_seconds, machine, postgres_processes, spread, write
+from bench.measure import RESULTS, Spent, machine, postgres_processes, spread, write
 from bench.ours import data_folder
-from bench.rest import resources
+from bench.rest import report, resources
 from fhir_server.app import Parts, build
 from fhir_server.outcomes import Failure
 from fhir_server.r4 import search_query
@@ -122,6 +124,8 @@ def main(arguments: Sequence[str]) -> None:
     with data_folder(options.data) as data:
         result = asyncio.run(measure(data, sizes, options.rounds, lot=not options.no_lot))
     write("searches", result, options.json)
+    if options.json is None:
+        report.publish(RESULTS / "searches.json")
 
 
 async def measure(data: Path, sizes: Sequence[int], rounds: int, *, lot: bool) -> dict[str, Any]:
@@ -167,11 +171,15 @@ async def _ask(parts: Parts, archive: Archive, ask: Ask, rounds: int) -> dict[st
     chance, search = random.Random(7), Search(parts.database)
     taken: list[float] = []
     hits = failures = 0
-    before = 0.0
+
+    def processes() -> list[psutil.Process]:
+        return postgres_processes(parts.settings.data)
+
+    spent = Spent(processes)
     until = time.perf_counter() + SECONDS_PER_SEARCH
     for number in range(WARM_UP + rounds):
         if number == WARM_UP:
-            taken, hits, before = [], 0, cpu_seconds(postgres_processes(parts.settings.data))
+            taken, hits, spent = [], 0, Spent(processes)
         query = search_query.parse(*ask(chance, archive))
         began = time.perf_counter()
         try:
@@ -182,7 +190,7 @@ async def _ask(parts: Parts, archive: Archive, ask: Ask, rounds: int) -> dict[st
         taken.append((time.perf_counter() - began) * 1000)
         if time.perf_counter() > until and number > WARM_UP:
             break
-    cpu = cpu_seconds(postgres_processes(parts.settings.data)) - before
+    cpu = spent.seconds()
     return {
         **spread(taken, 2),
         "rounds": len(taken),

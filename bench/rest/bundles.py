@@ -117,9 +117,9 @@ def own_bundles(patients: int) -> Iterator[bytes]:
 
 
 def synthea_bundles(folder: Path) -> Iterator[bytes]:
-    """The transactions of a folder of Synthea output (`*.json`), hospitals and practitioners first."""
+    """The transactions in a folder of Synthea output (`*.json`), hospitals and practitioners first."""
     files = sorted(folder.glob("*.json"), key=lambda file: ("nformation" not in file.name, file.name))
-    if not files:
-        raise Missing(f"{folder} holds no *.json")
-    for file in files:
-        yield file.read_bytes()
+    found = [body for body in map(Path.read_bytes, files) if orjson.loads(body).get("type") == "transaction"]
+    if not found:
+        raise Missing(f"{folder} holds no transaction")
+    yield from found

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from bench.measure import cpu_seconds, spread
+from bench.measure import Spent, spread
 from bench.rest.client import JSON, Answer, Connection, Target, Unreachable
 
 MOST_IN_A_ROW = 50
@@ -122,18 +122,18 @@ class Watch:
 
     def __init__(self, processes: Mapping[str, Callable[[], Sequence[psutil.Process]]]) -> None:
         self._processes = processes
-        self._cpu_before: dict[str, float] = {}
+        self._spent: dict[str, Spent] = {}
         self.began = 0.0
         self.seconds = 0.0
         self.cpu: dict[str, float] = {}
 
     def start(self) -> None:
-        self._cpu_before = {name: cpu_seconds(find()) for name, find in self._processes.items()}
+        self._spent = {name: Spent(find) for name, find in self._processes.items()}
         self.began = time.perf_counter()
 
     def stop(self) -> None:
         self.seconds = time.perf_counter() - self.began
-        self.cpu = {name: cpu_seconds(find()) - self._cpu_before[name] for name, find in self._processes.items()}
+        self.cpu = {name: spent.seconds() for name, spent in self._spent.items()}
 
 
 async def drive(target: Target, iterate: Iterate, clients: int, warm_up: float, seconds: float, watch: Watch) -> Book:

@@ -86,7 +86,7 @@ def searches(result: Mapping[str, Any]) -> str:
     for name, by_size in result["searches"].items():
         cells = [f"{by_size[size]['p50']:g} / {by_size[size]['p99']:g}" for size in sizes]
         last = by_size[sizes[-1]]
-        ending = f"{by_size.get('growth', '-')} | {last['postgres_cpu_us']} | {last['hits']}"
+        ending = f"{by_size.get('growth', '-')} | {last.get('postgres_cpu_us', '-')} | {last['hits']}"
         text.append(f"| {name} | {' | '.join(cells)} | {ending} |")
     return "\n".join([*text, ""])
 

@@ -3,13 +3,14 @@
 import json
 import random
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from bench.copy_in import Archive
 from bench.rest import bundles, mixes, population, resources
 from bench.rest.client import Target
-from bench.rest.driver import Book, Session
+from bench.rest.driver import Book, Missing, Session
 from fhir_server.outcomes import Issue
 from fhir_server.r4.structure import check
 
@@ -66,6 +67,15 @@ def test_scans_are_as_large_as_scans_are(count: int) -> None:
     assert sizes[0] == 200_000
     assert count == 1 or sizes[-1] == 5_000_000
     assert len(resources.scan(1, sizes[0])) == sizes[0]
+
+
+def test_of_a_folder_of_synthea_the_transactions_are_sent_hospitals_first(tmp_path: Path) -> None:
+    """Patients refer to hospitals and practitioners, so these go first; what is no transaction stays out."""
+    for name, kind in (("Anna.json", "transaction"), ("hospitalInformation.json", "transaction"), ("Group.json", "x")):
+        (tmp_path / name).write_text(json.dumps({"resourceType": "Bundle", "type": kind, "id": name[:4]}), "utf-8")
+    assert [json.loads(one)["id"] for one in bundles.synthea_bundles(tmp_path)] == ["hosp", "Anna"]
+    with pytest.raises(Missing, match="no transaction"):
+        list(bundles.synthea_bundles(tmp_path / "elsewhere"))
 
 
 def test_a_whole_patient_is_as_large_as_one_of_synthea() -> None:

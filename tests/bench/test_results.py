@@ -1,12 +1,16 @@
 """Figures are counted right, and the pages made of them say what the figures say."""
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from xml.etree import ElementTree
 
+import psutil
 import pytest
 
-from bench.measure import flushes
+from bench.measure import Spent, flushes
 from bench.rest import report
 from bench.rest.client import Target
 from bench.rest.driver import Book, percentiles
@@ -156,3 +160,17 @@ def test_samples_are_told_as_shares_of_the_whole() -> None:
     told = shares({"samples": 200, "own": [("a", 50)], "with_called": [("b", 199)]})
     assert told == {"samples": 200, "own": {"a": 25.0}, "with_called": {"b": 99.5}}
     assert shares({"samples": 0, "own": [], "with_called": []})["samples"] == 0
+
+
+def test_processor_time_is_counted_from_when_it_is_watched() -> None:
+    """A process that comes later counts whole, one that ends counts for nothing, and nothing is ever negative."""
+    me = psutil.Process()
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    there = [me, psutil.Process(sleeper.pid)]
+    spent = Spent(lambda: there)
+    until = time.process_time() + 0.05
+    while time.process_time() < until:
+        pass
+    sleeper.kill()
+    sleeper.wait()
+    assert 0.03 <= spent.seconds() < 5
