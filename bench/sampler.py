@@ -47,11 +47,9 @@ class Sampler:
     def _write(self, *_: object) -> None:
         own, with_called = self._own, self._with_called
         self._own, self._with_called = Counter(), Counter()
-        result = {
-            "samples": own.total(),
-            "own": own.most_common(SHOWN),
-            "with_called": with_called.most_common(SHOWN * 2),
-        }
+        most = own.total() * EVERYWHERE
+        called = [(name, count) for name, count in with_called.most_common() if count < most][: SHOWN * 2]
+        result = {"samples": own.total(), "own": own.most_common(SHOWN), "with_called": called}
         partial = self._file.with_suffix(".part")
         partial.write_text(json.dumps(result), "utf-8")
         partial.replace(self._file)

@@ -185,7 +185,7 @@ async def measure(server: Measured, plan: Plan) -> dict[str, Any]:
     result["population"] = {"resources": stock.resources, "seconds": stock.seconds} | refused
     for workload in plan.workloads:
         result["workloads"][workload.code] = {"title": workload.title, "runs": []}
-        for clients in plan.clients if isinstance(workload, Timed) else plan.clients[:1]:
+        for clients in plan.clients if isinstance(workload, Timed) else (workload.clients,):
             outcome = await _repeated(server, plan, workload, stock, clients)
             result["workloads"][workload.code]["runs"].append(outcome)
             if "missing" in outcome:

@@ -179,7 +179,7 @@ def _at(milliseconds: float) -> float:
 def _bar(line: Line, top: int, share: float, colour: str) -> Iterator[str]:
     name = f"{line.workload} {line.title.partition(':')[0]}"
     clients = f" ({line.run['clients']})"
-    yield f'<text x="{LEFT - 8}" y="{top + 15}" text-anchor="end">{escape(name[:44])}{clients}</text>'
+    yield f'<text x="{LEFT - 8}" y="{top + 15}" text-anchor="end">{escape(name[:38])}{clients}</text>'
     yield f'<rect x="{LEFT}" y="{top + 3}" width="{BAR * share:.1f}" height="{ROW - 6}" fill="{colour}"/>'
     yield f'<text x="{LEFT + BAR * share + 6:.1f}" y="{top + 15}">{line.rate:,.0f} {line.unit}</text>'
     if "p50" in line.run:

@@ -7,6 +7,7 @@ from typing import Final
 from bench.rest import bulk, bundles, mixes
 from bench.rest.driver import Book, Iterate, Watch
 from bench.rest.mixes import Ground
+from bench.rest.population import WRITERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +21,11 @@ class Timed:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """Done once, to the end: the wall time is the result."""
+    """Done once, to the end, by so many clients: the wall time is the result."""
 
     code: str
     title: str
+    clients: int
     run: Callable[[Ground, Watch], Awaitable[Book]]
 
 
@@ -38,8 +40,8 @@ _ALL: Final[tuple[Workload, ...]] = (
     Timed("W6", "CRUD mix: 10 % create, 60 % read, 25 % update, 5 % delete", mixes.crud_mix),
     Timed("W7", "chain of 9 linked resources, 36 requests", bundles.crud_chain),
     Timed("W8", "search families, 100 a page", mixes.search_families),
-    Whole("W9", "100 patients, one transaction each", bundles.whole_patients),
-    Whole("W10", "$export of everything", bulk.export),
+    Whole("W9", "100 patients, one transaction each", WRITERS, bundles.whole_patients),
+    Whole("W10", "$export of everything", bulk.DOWNLOADS, bulk.export),
     Timed("W11", "documents: 60 % search, 20 % range of a scan, 15 % ITI-65, 5 % $docref", mixes.document_mix),
 )
 WORKLOADS: Final[dict[str, Workload]] = {workload.code: workload for workload in _ALL}

@@ -56,6 +56,7 @@ async def test_every_workload_runs_without_an_error(target: Target) -> None:
     assert 5 * PLAN.patients <= result["population"]["resources"] - everything_but_documents <= 15 * PLAN.patients
     for code, workload in result["workloads"].items():
         (run,) = workload["runs"]
+        assert run["clients"] == getattr(WORKLOADS[code], "clients", 1)
         if "missing" in run:
             assert "$export" in run["missing"], (code, run)
             continue
