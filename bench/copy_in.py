@@ -21,7 +21,7 @@ from psycopg import sql
 from bench.rest import resources
 from bench.rest.resources import Resource
 from fhir_server.r4.resource_types import TYPE_NUMBER
-from fhir_server.store.search_index import IndexRows, rows_of
+from fhir_server.store.search_index import IndexRows, own_hash, rows_of
 
 SEED: Final = 20261122
 CHUNK: Final = 10_000
@@ -36,10 +36,14 @@ INDEX: Final = {
     "tokens": ("token", ("h",), ("int8",)),
     "periods": ("period", ("param", "low", "high"), ("int4", "int8", "int8")),
     "words": ("word", ("param", "folded"), ("int4", "text")),
+    "measures": ("measure", ("h", "low", "high"), ("int8", "numeric", "numeric")),
+    "places": ("place", ("latitude", "longitude"), ("float8", "float8")),
 }
+NOT_MADE: Final = frozenset({"narratives"})
+"""Rows that none of these resources has."""
 RESOURCE: Final = (
     ("rid", "int8"), ("type", "int2"), ("id", "text"), ("version", "int4"), ("updated", "timestamptz"),
-    ("deleted", "bool"), ("doc", "bytea"),
+    ("deleted", "bool"), ("doc", "bytea"), ("own_hash", "int8"), ("refs", "int8[]"), ("present", "int2[]"),
 )  # fmt: skip
 TABLES: Final = ["resource", *(table for table, _, _ in INDEX.values())]
 
@@ -112,7 +116,8 @@ def fill(dsn: str, archive: Archive, numbers: range, *, lot: bool = False) -> No
     The database is migrated, and nobody else is writing.
     """
     known = {field.name for field in fields(IndexRows)}
-    assert known == set(INDEX), f"the index has tables that this loader does not fill: {known ^ set(INDEX)}"
+    filled = {*INDEX, *NOT_MADE, "references", "present"}
+    assert known == filled, f"the index has tables that this loader does not fill: {known ^ filled}"
     with psycopg.connect(dsn, autocommit=True) as connection:
         made_again = _drop_indexes(connection)
         chunks = [numbers[start : start + CHUNK] for start in range(0, len(numbers), CHUNK)]
@@ -153,8 +158,12 @@ def _copy_chunk(dsn: str, archive: Archive, numbers: range, lot: bool) -> None:
     for number in numbers:
         resource = archive.resource(number, lot=lot)
         name, doc = resource["resourceType"], orjson.dumps(resource)
-        rows["resource"].append((number, TYPE_NUMBER[name], resource["id"], 1, _updated(number), False, doc))
         index = rows_of(resource)
+        assert not index.narratives
+        own, columns = own_hash(f"{name}/{resource['id']}"), (list(index.references), list(index.present))
+        rows["resource"].append(
+            (number, TYPE_NUMBER[name], resource["id"], 1, _updated(number), False, doc, own, *columns)
+        )
         for field, (table, _, _) in INDEX.items():
             rows[table].extend(_flat(getattr(index, field), number))
     with psycopg.connect(dsn) as connection:
