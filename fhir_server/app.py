@@ -26,7 +26,7 @@ from fhir_server.outbox import recipients as recipient_file
 from fhir_server.outbox.jobs import Jobs
 from fhir_server.outbox.recipients import Recipient
 from fhir_server.outcomes import Failure
-from fhir_server.ports import Adapter
+from fhir_server.ports import Adapter, BlobStore
 from fhir_server.records.read import Archive
 from fhir_server.records.write import Door, new_id
 from fhir_server.rest.authentication import Authentication
@@ -60,7 +60,7 @@ class Parts:
     settings: Settings
     postgres: str
     database: Database
-    blobs: Blobs
+    blobs: BlobStore
     clients: Clients
     archive: Archive
     door: Door
@@ -92,8 +92,8 @@ async def build(settings: Settings) -> AsyncGenerator[Parts]:
         await database.open()
         await reindex.bring_up_to_date(database)
         stack.push_async_callback(database.close)
-        blobs = Blobs(settings.blob_folder)
-        blobs.open()
+        blobs = make_blobs(settings)
+        await asyncio.to_thread(blobs.open)
         commits, accesses = Commits(database), AccessLog(database, sync=settings.audit_sync)
         stack.push_async_callback(commits.drain)
         stack.push_async_callback(accesses.drain)
@@ -125,6 +125,21 @@ async def build(settings: Settings) -> AsyncGenerator[Parts]:
             lots,
             register,
         )
+
+
+def make_blobs(settings: Settings) -> BlobStore:
+    """The blob store that the settings name."""
+    if settings.blob_bucket is None:
+        return Blobs(settings.blob_folder)
+    from fhir_server.store import blobs_s3  # its client is an extra, for those who have such a store
+
+    return blobs_s3.connect(
+        settings.blob_bucket,
+        endpoint=settings.s3_endpoint,
+        region=settings.s3_region,
+        access_key=secret(settings.s3_access_key),
+        secret_key=secret(settings.s3_secret_key),
+    )
 
 
 def _warn(settings: Settings) -> None:

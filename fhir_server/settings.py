@@ -29,7 +29,13 @@ class Settings(BaseSettings):
 
     postgres: SecretStr | None = Field(default=None, description="PostgreSQL (>= 15) to use; embedded when unset.")
     redis: SecretStr | None = Field(default=None, description="Redis or Valkey to use; embedded when unset.")
-    blobs: Path | None = Field(default=None, description="Folder of the blob store; under `data` when unset.")
+    blobs: str | None = Field(
+        default=None, description="Blob store: a folder, or s3://bucket/prefix; a folder under `data` when unset."
+    )
+    s3_endpoint: str | None = Field(default=None, description="Address of the S3 service; that of AWS when unset.")
+    s3_region: str = Field(default="us-east-1", description="Region of the S3 bucket.")
+    s3_access_key: SecretStr | None = Field(default=None, description="Access key of the S3 bucket.")
+    s3_secret_key: SecretStr | None = Field(default=None, description="Secret key of the S3 bucket.")
     connections: int = Field(default=6, ge=2, le=64, description="PostgreSQL connections per process.")
     statement_timeout_ms: int = Field(default=15_000, ge=100, description="Longest time that one query may take.")
     audit_sync: bool = Field(
@@ -73,8 +79,13 @@ class Settings(BaseSettings):
     stalled_seconds: float = Field(default=30.0, gt=0, description="Silence after which a worker is taken for dead.")
 
     @cached_property
+    def blob_bucket(self) -> str | None:
+        """The blob store as `s3://bucket/prefix`, where it is not a folder."""
+        return self.blobs if self.blobs and self.blobs.startswith("s3://") else None
+
+    @cached_property
     def blob_folder(self) -> Path:
-        return self.blobs or self.data / "blobs"
+        return Path(self.blobs) if self.blobs else self.data / "blobs"
 
     @cached_property
     def incoming_folder(self) -> Path:

@@ -21,7 +21,7 @@ from typing import Any
 import structlog
 
 from fhir_server.intake.document import DocumentIntake, LotFacts
-from fhir_server.ports import AcknowledgedLot
+from fhir_server.ports import AcknowledgedLot, BlobStore
 from fhir_server.records.identifiers import stable_id
 from fhir_server.scans import acknowledgement
 from fhir_server.scans.acknowledgement import Acknowledgement, FolderResult
@@ -31,7 +31,6 @@ from fhir_server.scans.manifest import ListedFolder, LotRefused, Manifest, parse
 from fhir_server.scans.seal import Seal, verify
 from fhir_server.scans.unpack import DeliveredLot, Problem, check_lot_files, open_lot, unpack
 from fhir_server.settings import Settings
-from fhir_server.store.blobs import Blobs
 from fhir_server.store.database import Database
 from fhir_server.store.scan_lots import FolderRow, LotRow, ScanLots
 from fhir_server.store.transient import Transient
@@ -74,7 +73,7 @@ class LotIntake:
         *,
         documents: DocumentIntake,
         database: Database,
-        blobs: Blobs,
+        blobs: BlobStore,
         transient: Transient,
         settings: Settings,
     ) -> None:

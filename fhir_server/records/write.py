@@ -16,6 +16,7 @@ import orjson
 
 from fhir_server.caller import Caller, Permission
 from fhir_server.outcomes import BadParameter, BadSyntax, DanglingReference, Issue, MultipleMatches, NotFound
+from fhir_server.ports import Blob
 from fhir_server.r4 import search_query
 from fhir_server.r4.references import is_local, literal_references
 from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
@@ -24,7 +25,6 @@ from fhir_server.records import audit
 from fhir_server.records.render import renderer, with_links
 from fhir_server.records.validation import parse_json, validate
 from fhir_server.store.access_log import AccessRow
-from fhir_server.store.blobs import Blob
 from fhir_server.store.commit import Commits, Plan, Unit, Write, Written
 from fhir_server.store.database import Connection
 from fhir_server.store.resources import Key, read_within
