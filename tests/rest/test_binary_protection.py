@@ -41,7 +41,9 @@ async def test_a_hidden_binary_looks_like_one_that_never_was(
     there = await scanner.http.get(f"/fhir/{path}")
     never = await scanner.http.get(f"/fhir/{path.replace('/b', '/never')}")
     assert (there.status_code, told(there)) == (404, told(never))
-    rows = await server.rows("select outcome, resource_id, patient_id from access where client_id = %s", scanner.client_id)
+    rows = await server.rows(
+        "select outcome, resource_id, patient_id from access where client_id = %s", scanner.client_id
+    )
     assert rows == [(4, "b", "p")]
     reader = await client_with("system/Binary.r", "system/DocumentReference.r")
     assert (await reader.http.get(f"/fhir/{path}")).status_code == 200
@@ -107,7 +109,7 @@ async def test_a_context_that_nobody_can_ask_is_refused(fhir_client: httpx.Async
     sent = {"resourceType": "Binary", "id": "x", "contentType": "a/b", "data": "eA==", "securityContext": context}
     answer = await put(fhir_client, sent)
     assert answer.status_code == 422
-    assert answer.json()["issue"][0]["expression"] == ["Binary.securityContext"]
+    assert answer.json()["issue"][0]["expression"] == ["Binary.securityContext.reference"]
 
 
 async def test_a_search_shows_no_hidden_binary(kept: httpx.AsyncClient, client_with: Make) -> None:
