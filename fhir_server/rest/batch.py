@@ -11,13 +11,26 @@ from urllib.parse import quote
 
 import orjson
 
-from fhir_server.outcomes import Failure
+from fhir_server.outcomes import Failure, TooLarge
 from fhir_server.rest.http import Answer, Exchange, outcome
 from fhir_server.rest.service import Service
 
 HEADERS = {"ifNoneMatch": b"if-none-match", "ifModifiedSince": b"if-modified-since", "ifMatch": b"if-match"}
 # A Bundle has no place for a body that is not FHIR.
 FHIR_ONLY = {b"accept": b"application/fhir+json", b"content-type": b"application/fhir+json"}
+
+
+class _Room:
+    """How many bytes of content the answer may still hold: a Binary inside a Bundle cannot be streamed past it."""
+
+    def __init__(self, largest: int) -> None:
+        self.left = largest
+
+    def take(self, size: int) -> None:
+        """Raises TooLarge."""
+        if size > self.left:
+            raise TooLarge("This content does not fit into the answer to a batch: read it by itself")
+        self.left -= size
 
 
 async def batch(exchange: Exchange, service: Service, posted: Mapping[str, Any], bodies: Sequence[bytes]) -> Answer:
@@ -28,10 +41,11 @@ async def batch(exchange: Exchange, service: Service, posted: Mapping[str, Any],
     from fhir_server.rest.routes import perform  # the table lists the interaction that brought us here
 
     answers: list[bytes] = []
+    room = _Room(service.largest_body)
     for entry, body in zip(posted.get("entry") or [], bodies, strict=True):
         one = _as_exchange(exchange, entry, body)
         try:
-            answers.append(await _answered(await perform(one, service)))
+            answers.append(await _answered(await perform(one, service), room))
         except Failure as failure:
             answers.append(_failed(failure))
     head = b'{"resourceType":"Bundle","type":"batch-response"'
@@ -60,23 +74,27 @@ def _as_exchange(whole: Exchange, entry: Any, body: bytes) -> Exchange:
 
     one = Exchange(scope, receive, tuple(segment for segment in path.split("/") if segment))
     one.caller, one.request_id = whole.caller, whole.request_id
+    one.asked_format = "json"  # whatever its url says: the Bundle around it is made of JSON
     return one
 
 
-async def _answered(answer: Answer) -> bytes:
+async def _answered(answer: Answer, room: _Room) -> bytes:
     headers = dict(answer.headers)
     response: dict[str, str] = {"status": f"{answer.status} {HTTPStatus(answer.status).phrase}"}
     for header, element in ((b"location", "location"), (b"etag", "etag")):
         if header in headers:
             response[element] = headers[header].decode()
-    body = answer.body if isinstance(answer.body, bytes) else await _whole(answer.body)
+    body = answer.body if isinstance(answer.body, bytes) else await _whole(answer.body, room)
     head = orjson.dumps({"response": response})
     return head[:-1] + b',"resource":' + body + b"}" if body else head
 
 
-async def _whole(chunks: AsyncIterator[bytes]) -> bytes:
-    """A Binary inside a Bundle cannot be streamed past it."""
-    return b"".join([chunk async for chunk in chunks])
+async def _whole(chunks: AsyncIterator[bytes], room: _Room) -> bytes:
+    whole: list[bytes] = []
+    async for chunk in chunks:
+        room.take(len(chunk))
+        whole.append(chunk)
+    return b"".join(whole)
 
 
 def _failed(failure: Failure) -> bytes:

@@ -30,11 +30,13 @@ async def vread(exchange: Exchange, service: Service) -> Answer:
 
 
 def _answer(exchange: Exchange, service: Service, resource_type: str, stored: Stored) -> Answer:
-    if resource_type == "Binary":
-        return binary.answer(exchange, service, stored)
+    if resource_type == "Binary" and not binary.wants_resource(exchange):
+        return binary.content(exchange, service, stored)
     headers = version_headers(stored)
     if not_modified(exchange, stored):
         return Answer(304, b"", headers)
+    if resource_type == "Binary":
+        return binary.resource(exchange, service, stored, headers)
     return Answer(200, stored.doc or b"", headers)
 
 

@@ -1,6 +1,7 @@
 """update, by id or by criteria, with If-Match and update as create: https://hl7.org/fhir/R4/http.html#update"""
 
 import re
+from dataclasses import replace
 
 from fhir_server.outcomes import BadParameter, MethodNotAllowed
 from fhir_server.records.write import incoming_from_bytes
@@ -17,7 +18,8 @@ async def update(exchange: Exchange, service: Service) -> Answer:
     resource_type, resource_id = exchange.segments
     exchange.known_caller().must("u", resource_type)
     if resource_type == "Binary":
-        incoming = await binary.incoming(exchange, service, resource_id)
+        expected = expected_version(exchange.header(b"if-match"))
+        incoming = replace(await binary.incoming(exchange, service, resource_id), expected_version=expected)
     else:
         incoming = incoming_from_bytes(
             await received(exchange, service.largest_body),
