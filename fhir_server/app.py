@@ -47,6 +47,7 @@ from fhir_server.store.includes import Includes
 from fhir_server.store.resources import Resources
 from fhir_server.store.search import Search
 from fhir_server.store.transient import Transient
+from fhir_server.store.uploads import Uploads
 
 log = structlog.get_logger(__name__)
 
@@ -66,6 +67,7 @@ class Parts:
     door: Door
     jobs: Jobs
     transient: Transient
+    uploads: Uploads
     recipients: tuple[Recipient, ...]
     documents: DocumentIntake
     lots: LotIntake
@@ -94,6 +96,8 @@ async def build(settings: Settings) -> AsyncGenerator[Parts]:
         stack.push_async_callback(database.close)
         blobs = make_blobs(settings)
         await asyncio.to_thread(blobs.open)
+        uploads = Uploads(database, settings.data / "uploads", hours=settings.upload_hours)
+        await uploads.open()
         commits, accesses = Commits(database), AccessLog(database, sync=settings.audit_sync)
         stack.push_async_callback(commits.drain)
         stack.push_async_callback(accesses.drain)
@@ -120,6 +124,7 @@ async def build(settings: Settings) -> AsyncGenerator[Parts]:
             door,
             jobs,
             transient,
+            uploads,
             recipients,
             documents,
             lots,
@@ -191,7 +196,7 @@ def create(settings: Settings | None = None) -> Application:
     async def lifespan(app: Application) -> AsyncGenerator[None]:
         async with build(settings) as parts:
             page_links = PageLinks(await parts.clients.key("page-links"))
-            service = Service(parts.archive, parts.door, parts.blobs, page_links, settings)
+            service = Service(parts.archive, parts.door, parts.blobs, page_links, settings, parts.uploads)
             app.edge = Edge(service, Authentication(parts.clients))
             app.include_router(token_route(parts.clients, parts.transient, settings))
             app.include_router(health_routes(parts.database, parts.transient, parts.blobs))

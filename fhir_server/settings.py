@@ -48,6 +48,8 @@ class Settings(BaseSettings):
     max_body_mb: int = Field(default=64, ge=1, description="Largest FHIR body accepted.")
     max_binary_mb: int = Field(default=512, ge=1, description="Largest raw Binary or scanned file accepted.")
 
+    upload_hours: int = Field(default=24, ge=1, description="Time for which an interrupted upload may go on.")
+
     organization_name: str = Field(
         default="Service de prévention et de santé au travail (démonstration)",
         description="Name of the prevention service: custodian of the documents.",

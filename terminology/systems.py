@@ -9,6 +9,7 @@ from typing import Final
 
 # --- Our own namespace. A namespace only: stable names that nobody is asked to resolve.
 OWN: Final = "https://dmst-fhir.org/ns"
+OPERATION_UPLOAD: Final = f"{OWN}/OperationDefinition/Binary-upload"
 
 NUMERO_DOSSIER: Final = f"{OWN}/identifier/numero-dossier"
 """Number of the worker's folder in the register of the service; printed as barcode on the cover sheet."""

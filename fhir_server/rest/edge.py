@@ -69,10 +69,11 @@ async def _send(send: Any, answer: Answer, exchange: Exchange) -> None:
     if answer.status in (204, 304):
         headers = list(answer.headers)
     body = answer.body if isinstance(answer.body, bytes) else await _begun(answer.body)
-    if isinstance(body, bytes) and not any(name == b"content-length" for name, _ in headers):
+    bodiless = answer.status in (204, 304)  # and without a length (RFC 9110 section 8.6)
+    if isinstance(body, bytes) and not bodiless and not any(name == b"content-length" for name, _ in headers):
         headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    if exchange.method == "HEAD" or answer.status in (204, 304):
+    if exchange.method == "HEAD" or bodiless:
         if not isinstance(body, bytes):
             await _close(body)
         await send({"type": "http.response.body", "body": b""})

@@ -21,7 +21,7 @@ from fhir_server.rest.delete import conditional_delete, delete
 from fhir_server.rest.history import history
 from fhir_server.rest.http import Answer, Exchange
 from fhir_server.rest.metadata import metadata
-from fhir_server.rest.operations import OPERATIONS
+from fhir_server.rest.operations import OPERATIONS, upload
 from fhir_server.rest.operations.operation import Level, Operation
 from fhir_server.rest.patch import conditional_patch, patch
 from fhir_server.rest.read import read, vread
@@ -70,6 +70,13 @@ OPERATION_ROUTES = tuple(
     for level in operation.levels
     for method in operation.methods
 )
+# The other requests of $upload, which tus lays down.
+UPLOAD_ROUTES = (
+    Route("OPTIONS", ("T", "$upload"), upload.options, None, needs_caller=False),
+    Route("GET", ("T", "$upload", "I"), upload.status, None),
+    Route("PATCH", ("T", "$upload", "I"), upload.append, None),
+    Route("DELETE", ("T", "$upload", "I"), upload.terminate, None),
+)
 
 # One POST to the base serves both.
 SYSTEM_CODES = ("batch", "transaction")
@@ -99,7 +106,7 @@ def operations_of(resource_type: str) -> tuple[Operation, ...]:
 
 
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
-_TABLE = {(route.method, route.shape): route for route in (*ROUTES, *OPERATION_ROUTES)}
+_TABLE = {(route.method, route.shape): route for route in (*ROUTES, *OPERATION_ROUTES, *UPLOAD_ROUTES)}
 _METHODS = {shape: sorted(m for m, s in _TABLE if s == shape) for _, shape in _TABLE}
 
 
@@ -125,7 +132,7 @@ def _type_of(exchange: Exchange, route: Route) -> str | None:
 
 def _is_offered(route: Route, resource_type: str) -> bool:
     if route.code is None:
-        return any(operation.name == route.shape[-1] for operation in operations_of(resource_type))
+        return any(operation.name in route.shape for operation in operations_of(resource_type))
     return route.code in codes_of(resource_type)
 
 
@@ -163,7 +170,7 @@ async def trace_refusal(exchange: Exchange, service: Service, failure: Failure) 
         return
     route = route_of(exchange)  # there is one: nobody is refused before
     resource_type = exchange.segments[0] if "T" in route.shape else None
-    resource_id = exchange.segments[1] if "I" in route.shape else None  # in a compartment, of what it is of
+    resource_id = exchange.segments[1] if route.shape[1:2] == ("I",) else None  # in a compartment, of what it is of
     row = audit.access(
         exchange.caller,
         route.code or "operation",

@@ -7,6 +7,7 @@ from fhir_server.records.read import Archive
 from fhir_server.records.write import Door
 from fhir_server.rest.page_links import PageLinks
 from fhir_server.settings import Settings
+from fhir_server.store.uploads import Uploads
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,7 @@ class Service:
     blobs: BlobStore
     page_links: PageLinks
     settings: Settings
+    uploads: Uploads
 
     @property
     def base(self) -> str:

@@ -22,8 +22,6 @@ CHUNK = 512 * 1024
 PIECE = 1024 * 1024
 ABANDONED_SECONDS = 3600.0
 
-__all__ = ["CHUNK", "PIECE", "Blob", "Blobs", "Tally", "pieces"]
-
 
 class Tally:
     """Counts and hashes what goes by. Raises TooLarge beyond `largest` bytes."""
@@ -92,23 +90,23 @@ class Blobs:
     async def put(self, chunks: AsyncIterator[bytes], *, largest: int) -> Blob:
         """Keep a stream. Raises TooLarge beyond `largest` bytes, StorageFull when the disk is."""
         loop = asyncio.get_running_loop()
-        with _writing():
+        with writing():
             incoming = await asyncio.to_thread(_Incoming, self._incoming, largest)
-        writing: asyncio.Future[None] | None = None
+        under_way: asyncio.Future[None] | None = None
         try:
             async for piece in pieces(chunks):
-                if writing:
-                    await writing
-                writing = loop.run_in_executor(None, incoming.write, piece)  # while the next piece arrives
-            if writing:
-                await writing
-            with _writing():
+                if under_way:
+                    await under_way
+                under_way = loop.run_in_executor(None, incoming.write, piece)  # while the next piece arrives
+            if under_way:
+                await under_way
+            with writing():
                 return await asyncio.to_thread(self._keep, incoming)
         except OSError as error:
             raise _translated(error) from error
         finally:
-            if writing:
-                await asyncio.wait([writing])
+            if under_way:
+                await asyncio.wait([under_way])
             incoming.discard()
 
     async def put_bytes(self, content: bytes) -> Blob:
@@ -121,7 +119,7 @@ class Blobs:
 
     def put_file(self, source: Path, *, largest: int) -> Blob:
         """Keep a copy of a file (blocking: call it in a thread). Raises TooLarge, StorageFull."""
-        with _writing():
+        with writing():
             incoming = _Incoming(self._incoming, largest)
             try:
                 with source.open("rb", buffering=0) as file:
@@ -181,10 +179,7 @@ class _Incoming:
     def write(self, chunks: Sequence[bytes]) -> None:
         assert self._descriptor is not None
         self._tally.add(chunks)
-        for chunk in chunks:
-            left = memoryview(chunk)
-            while left:
-                left = left[os.write(self._descriptor, left) :]
+        write_all(self._descriptor, chunks)
 
     def finish(self) -> Blob:
         assert self._descriptor is not None
@@ -197,6 +192,13 @@ class _Incoming:
                 os.close(self._descriptor)
             self._descriptor = None
         self.path.unlink(missing_ok=True)
+
+
+def write_all(descriptor: int, chunks: Sequence[bytes]) -> None:
+    for chunk in chunks:
+        left = memoryview(chunk)
+        while left:
+            left = left[os.write(descriptor, left) :]
 
 
 def _held(path: Path) -> bool:
@@ -236,7 +238,8 @@ def _reading() -> Generator[None]:
 
 
 @contextlib.contextmanager
-def _writing() -> Generator[None]:
+def writing() -> Generator[None]:
+    """What the operating system refuses, in our words: StorageFull or Unavailable."""
     try:
         yield
     except OSError as error:

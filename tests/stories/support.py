@@ -96,7 +96,8 @@ async def count(parts: Parts, what: str) -> int:
 async def asking(parts: Parts) -> AsyncGenerator[httpx.AsyncClient]:
     """A client of the FHIR server with every right to read and search."""
     links = PageLinks(await parts.clients.key("page-links"))
-    edge = Edge(Service(parts.archive, parts.door, parts.blobs, links, parts.settings), Authentication(parts.clients))
+    service = Service(parts.archive, parts.door, parts.blobs, links, parts.settings, parts.uploads)
+    edge = Edge(service, Authentication(parts.clients))
     client_id, _ = await parts.clients.add("reader", ("system/*.cruds",), "external-system")
     token, _ = await parts.clients.give_token(client_id, ("system/*.cruds",), 15)
     async with httpx.AsyncClient(

@@ -3,5 +3,6 @@
 from fhir_server.rest.operations.docref import DOCREF
 from fhir_server.rest.operations.meta import META
 from fhir_server.rest.operations.operation import Operation
+from fhir_server.rest.operations.upload import UPLOAD
 
-OPERATIONS: tuple[Operation, ...] = (META, DOCREF)
+OPERATIONS: tuple[Operation, ...] = (META, DOCREF, UPLOAD)
