@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     production: bool = Field(default=False, description="True refuses test and demonstration INS (OID .10 and .11).")
 
     incoming: Path | None = Field(default=None, description="Drop folder of scan lots; under `data` when unset.")
+    keep_done_days: int = Field(
+        default=0, ge=0, description="Days for which received lots stay in `done/`; 0 for ever."
+    )
     watch_seconds: float = Field(default=5.0, gt=0, description="Pause between two looks into the drop folder.")
     seal: Literal["required", "optional"] = Field(default="required", description="Is an unsealed lot refused?")
     timestamp: Literal["required", "optional"] = Field(
