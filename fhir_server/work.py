@@ -88,6 +88,7 @@ async def _tidy(parts: Parts, drop_folder: DropFolder) -> None:
     """At the start and every hour: forget what nobody can use any more."""
     while True:
         try:
+            await asyncio.to_thread(parts.blobs.open)
             await parts.lots.forget_abandoned()
             await parts.uploads.purge()
             if days := parts.settings.keep_done_days:

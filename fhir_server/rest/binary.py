@@ -29,6 +29,7 @@ from fhir_server.rest.service import Service
 from fhir_server.store.resources import Stored
 
 _MEDIA_TYPE = re.compile(r"[a-z0-9.+\-]{1,64}/[a-z0-9.+\-]{1,64}", re.IGNORECASE)
+_HEADER = re.compile(r"[!#-+\-.0-9A-Z^-z|~]{1,127}/[!#-+\-.0-9A-Z^-z|~]{1,127}(?:[ \t]*;[ -~]{0,512})?")
 _BASE64_MULTIPLE = 3
 # Plain JSON and XML may be the document itself: only the FHIR types, or _format=json, ask for the resource.
 ASKS_FOR_FHIR = frozenset({"application/fhir+json", "application/fhir+xml", "json", "xml"})
@@ -78,7 +79,7 @@ async def _as_base64(before: bytes, chunks: AsyncIterator[bytes], after: bytes) 
 
 def content(exchange: Exchange, service: Service, stored: Stored) -> Answer:
     """The bytes of a Binary that was read: all of them, or the parts that the client asks for."""
-    media_type = str(orjson.loads(stored.doc or b"{}").get("contentType", "application/octet-stream"))
+    media_type = _sendable(str(orjson.loads(stored.doc or b"{}").get("contentType")))
     if stored.blob_sha256 is None or stored.blob_size is None:
         return Answer(200, b"", media_type=media_type.encode())
     etag = f'"{stored.blob_sha256.hex()}"'
@@ -100,6 +101,11 @@ def content(exchange: Exchange, service: Service, stored: Stored) -> Answer:
         headers.append((b"content-length", str(stored.blob_size).encode()))
         return Answer(200, service.archive.content(stored), headers, media_type.encode())
     return _partial(service, stored, parts, headers, media_type)
+
+
+def _sendable(content_type: str) -> str:
+    """A contentType as a header: FHIR lets it hold what a header may not, such as the end of a line."""
+    return content_type if _HEADER.fullmatch(content_type) else "application/octet-stream"
 
 
 def _partial(service: Service, stored: Stored, parts: Sequence[Part], headers: list[Header], media_type: str) -> Answer:

@@ -88,7 +88,10 @@ class Multipart:
     async def chunks(self, read: Callable[[int, int], AsyncIterator[bytes]]) -> AsyncIterator[bytes]:
         """The body; `read(start, length)` gives the bytes of a part."""
         for head, part in zip(self._heads, self._parts, strict=True):
-            yield head
+            begun = False
             async for chunk in read(part.start, part.length):
+                if not begun:
+                    yield head  # only now is it known that the content can be read
+                    begun = True
                 yield chunk
         yield self._tail

@@ -311,6 +311,26 @@ async def test_thirty_megabytes_go_through_in_pieces(fhir_client: httpx.AsyncCli
     assert await server.rows("select blob_size from resource where id = 'big'") == [(pieces * 1024 * 1024,)]
 
 
+@pytest.mark.parametrize("kind", ["text/plain\r\nset-cookie: a=b", "text/plain\nx: y", "no media type", "é/x"])
+async def test_a_content_type_that_is_no_header_is_not_sent_as_one(fhir_client: httpx.AsyncClient, kind: str) -> None:
+    """It is the word of a client, and may not become a header of ours."""
+    sent = {"resourceType": "Binary", "id": "x", "contentType": kind, "data": base64.b64encode(PDF).decode()}
+    if (await put(fhir_client, sent)).status_code == 422:
+        return
+    for headers in ({}, {"range": "bytes=0-0,300-400"}):
+        answer = await fhir_client.get("/fhir/Binary/x", headers=headers)
+        assert "set-cookie" not in answer.headers
+        assert answer.headers["content-type"].partition(";")[0] in ("application/octet-stream", "multipart/byteranges")
+        assert b"\nx: y" not in answer.content
+
+
+async def test_a_content_type_with_its_parameters_is_sent(fhir_client: httpx.AsyncClient) -> None:
+    """As it was given."""
+    sent = {"resourceType": "Binary", "id": "x", "contentType": "text/plain; charset=utf-8", "data": "w6k="}
+    await put(fhir_client, sent)
+    assert (await fhir_client.get("/fhir/Binary/x")).headers["content-type"] == "text/plain; charset=utf-8"
+
+
 async def test_a_raw_document_needs_a_media_type(fhir_client: httpx.AsyncClient) -> None:
     """400: nobody could show it."""
     answer = await fhir_client.post("/fhir/Binary", content=PDF)
@@ -341,3 +361,6 @@ async def test_a_document_lost_on_disk_is_not_found(
     (server.settings.blob_folder / digest[:2] / digest[2:4] / digest).unlink()
     answer = await fhir_client.get(binary)
     assert (answer.status_code, codes(answer)) == (404, ["not-found"])
+    forms = [{"accept": "application/fhir+json"}, {"accept": "application/fhir+xml"}, {"range": "bytes=0-1,500-501"}]
+    for headers in forms:
+        assert (await fhir_client.get(binary, headers=headers)).status_code == 404

@@ -3,13 +3,15 @@
 import asyncio
 import hashlib
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from pydantic import SecretStr
 
-from fhir_server.outcomes import Unavailable
+from fhir_server.outcomes import StorageFull, Unavailable
 from fhir_server.settings import Settings
 from fhir_server.store import blobs_s3
 from fhir_server.store.blobs_s3 import connect
@@ -58,3 +60,39 @@ async def test_a_service_that_is_gone_is_unavailable() -> None:
         with pytest.raises(Unavailable) as refused:
             await attempt
         assert "127.0.0.1" not in str(refused.value)
+
+
+class Full(BaseHTTPRequestHandler):
+    """An S3 service without room, as MinIO words it."""
+
+    def do_HEAD(self) -> None:
+        self._answer(404, b"")
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self._answer(507, b"<Error><Code>XMinioStorageFull</Code><Message>full</Message></Error>")
+
+    def _answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_words: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def full_service() -> Iterator[str]:
+    """Its address."""
+    with HTTPServer(("127.0.0.1", 0), Full) as service:
+        threading.Thread(target=service.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{service.server_port}"
+        service.shutdown()
+
+
+async def test_a_service_without_room_is_storage_full(full_service: str) -> None:
+    """507, as of a full disk: the lot waits, and comes in later."""
+    full = connect("s3://bucket/prefix", endpoint=full_service, region="us-east-1", **KEYS)
+    with pytest.raises(StorageFull):
+        await full.put_bytes(b"x")

@@ -85,7 +85,9 @@ async def create(exchange: Exchange, service: Service) -> Answer:
     length = _number(exchange, b"upload-length")
     if length > service.largest_binary:
         raise TooLarge(f"A Binary has at most {service.largest_binary // (1024 * 1024)} MB")
-    made = binary.described(told.get("filetype", "").lower(), exchange.header(b"x-security-context"))
+    made = binary.described(
+        told.get("filetype", "").partition(";")[0].strip().lower(), exchange.header(b"x-security-context")
+    )
     if "id" in told and not _ID.fullmatch(told["id"]):
         raise BadParameter("This is not the id of a resource", expression="Upload-Metadata")
     upload = await service.uploads.create(
