@@ -16,6 +16,7 @@ from fhir_server.r4.search_criteria import AnyOf, IdIs, ReferenceIs, SearchQuery
 from fhir_server.records import audit
 from fhir_server.records.protection import BINARY, Protection
 from fhir_server.store.access_log import AccessLog
+from fhir_server.store.compartments import Compartments
 from fhir_server.store.includes import Included, Includes
 from fhir_server.store.ordering import Place
 from fhir_server.store.resources import Resources, Stored
@@ -31,6 +32,7 @@ class Archive:
     blobs: BlobStore
     accesses: AccessLog
     includes: Includes
+    compartments: Compartments
 
     async def read(self, caller: Caller, resource_type: str, resource_id: str, request_id: str) -> Stored:
         """The current version. Raises Forbidden, NotFound, Gone."""
@@ -40,7 +42,7 @@ class Archive:
             owner = await self._owner_of_binary(caller, "read", request_id, resource_id, [found] if found else [])
         else:
             owner = audit.patient_in_bytes(resource_type, resource_id, found.doc or b"") if found else None
-        stored = _present(found, resource_type, resource_id)
+        stored = present(found, resource_type, resource_id)
         await self._trace(caller, "read", request_id, resource_type, stored, owner)
         return stored
 
@@ -56,7 +58,7 @@ class Archive:
             owner = await self._owner_of_binary(caller, "vread", request_id, resource_id, known)
         else:
             owner = audit.patient_in_bytes(resource_type, resource_id, found.doc or b"") if found else None
-        stored = _present(found, resource_type, resource_id)
+        stored = present(found, resource_type, resource_id)
         await self._trace(caller, "vread", request_id, resource_type, stored, owner)
         return stored
 
@@ -216,7 +218,8 @@ def _absent(resource_type: str, resource_id: str) -> NotFound:
     return NotFound(f"{resource_type}/{resource_id} does not exist")
 
 
-def _present(found: Stored | None, resource_type: str, resource_id: str) -> Stored:
+def present(found: Stored | None, resource_type: str, resource_id: str) -> Stored:
+    """What was found, if it is there. Raises NotFound, Gone."""
     if found is None:
         raise _absent(resource_type, resource_id)
     if found.deleted:

@@ -10,6 +10,7 @@ from fhir_server.records.write import Door
 from fhir_server.store.access_log import AccessLog
 from fhir_server.store.blobs import Blobs
 from fhir_server.store.commit import Commits
+from fhir_server.store.compartments import Compartments
 from fhir_server.store.database import Database
 from fhir_server.store.includes import Includes
 from fhir_server.store.resources import Resources
@@ -34,5 +35,5 @@ async def archive(database: Database, tmp_path: Path) -> AsyncIterator[Archive]:
     blobs = Blobs(tmp_path / "blobs")
     blobs.open()
     resources = Resources(database)
-    yield Archive(resources, Search(database), blobs, accesses, Includes(database, resources))
+    yield Archive(resources, Search(database), blobs, accesses, Includes(database, resources), Compartments(database))
     await accesses.drain()

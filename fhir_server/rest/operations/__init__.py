@@ -1,8 +1,9 @@
 """One module per $operation; the routes and the CapabilityStatement follow from this table."""
 
 from fhir_server.rest.operations.docref import DOCREF
+from fhir_server.rest.operations.everything import EVERYTHING
 from fhir_server.rest.operations.meta import META
 from fhir_server.rest.operations.operation import Operation
 from fhir_server.rest.operations.upload import UPLOAD
 
-OPERATIONS: tuple[Operation, ...] = (META, DOCREF, UPLOAD)
+OPERATIONS: tuple[Operation, ...] = (META, DOCREF, UPLOAD, EVERYTHING)
