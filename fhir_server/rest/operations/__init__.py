@@ -5,5 +5,6 @@ from fhir_server.rest.operations.everything import EVERYTHING
 from fhir_server.rest.operations.meta import META
 from fhir_server.rest.operations.operation import Operation
 from fhir_server.rest.operations.upload import UPLOAD
+from fhir_server.rest.operations.validate import VALIDATE
 
-OPERATIONS: tuple[Operation, ...] = (META, DOCREF, UPLOAD, EVERYTHING)
+OPERATIONS: tuple[Operation, ...] = (META, DOCREF, UPLOAD, EVERYTHING, VALIDATE)
