@@ -45,6 +45,7 @@ from fhir_server.store.commit import Commits
 from fhir_server.store.compartments import Compartments
 from fhir_server.store.database import Database, migrate
 from fhir_server.store.includes import Includes
+from fhir_server.store.labels import Labels
 from fhir_server.store.resources import Resources
 from fhir_server.store.search import Search
 from fhir_server.store.transient import Transient
@@ -105,7 +106,15 @@ async def build(settings: Settings) -> AsyncGenerator[Parts]:
         transient = Transient(Redis.from_url(redis_url, socket_timeout=2, socket_connect_timeout=2))
         stack.push_async_callback(transient.close)
         resources, searches = Resources(database), Search(database)
-        archive = Archive(resources, searches, blobs, accesses, Includes(database, resources), Compartments(database))
+        archive = Archive(
+            resources,
+            searches,
+            blobs,
+            accesses,
+            Includes(database, resources),
+            Compartments(database),
+            Labels(database),
+        )
         door = Door(commits)
         jobs = Jobs(PsycopgConnector(conninfo=postgres))
         recipients = recipient_file.load(settings.recipients)

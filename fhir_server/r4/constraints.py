@@ -50,6 +50,7 @@ def check_constraints(resource: Mapping[str, Any], *, besides: frozenset[str] = 
     issues: list[Issue] = []
     try:
         for node, around, outermost in _elements(top, top, top):
+            context.paid([])
             context.node, context.resource, context.root_resource = node, around, outermost
             unasked = besides | NOT_OF_CONTAINED if node.key == "contained" else besides
             for constraint in _constraints_on(node):

@@ -18,6 +18,7 @@ from fhir_server.records.protection import BINARY, Protection
 from fhir_server.store.access_log import AccessLog
 from fhir_server.store.compartments import Compartments
 from fhir_server.store.includes import Included, Includes
+from fhir_server.store.labels import Labels
 from fhir_server.store.ordering import Place
 from fhir_server.store.resources import Resources, Stored
 from fhir_server.store.search import Page, Search
@@ -33,6 +34,7 @@ class Archive:
     accesses: AccessLog
     includes: Includes
     compartments: Compartments
+    labels: Labels
 
     async def read(self, caller: Caller, resource_type: str, resource_id: str, request_id: str) -> Stored:
         """The current version. Raises Forbidden, NotFound, Gone."""

@@ -20,6 +20,7 @@ from fhir_server.store import index_rows, queries
 from fhir_server.store.access_log import AccessRow, insert_accesses
 from fhir_server.store.batching import Batcher
 from fhir_server.store.database import Connection, Database
+from fhir_server.store.labels import keep_labels
 from fhir_server.store.resources import Key
 from fhir_server.store.search_index import NO_ROWS, IndexRows, own_hash, references_to, rows_of
 
@@ -323,6 +324,7 @@ async def _store(
         await _insert(connection, creations, updated)
     if changes:
         await _replace(connection, changes, updated)
+    await keep_labels(connection, (result.doc for entry in entries for result in entry.written))
     await insert_accesses(connection, [row for entry in entries for row in entry.plan.accesses])
 
 

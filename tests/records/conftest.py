@@ -13,6 +13,7 @@ from fhir_server.store.commit import Commits
 from fhir_server.store.compartments import Compartments
 from fhir_server.store.database import Database
 from fhir_server.store.includes import Includes
+from fhir_server.store.labels import Labels
 from fhir_server.store.resources import Resources
 from fhir_server.store.search import Search
 
@@ -35,5 +36,13 @@ async def archive(database: Database, tmp_path: Path) -> AsyncIterator[Archive]:
     blobs = Blobs(tmp_path / "blobs")
     blobs.open()
     resources = Resources(database)
-    yield Archive(resources, Search(database), blobs, accesses, Includes(database, resources), Compartments(database))
+    yield Archive(
+        resources,
+        Search(database),
+        blobs,
+        accesses,
+        Includes(database, resources),
+        Compartments(database),
+        Labels(database),
+    )
     await accesses.drain()
