@@ -1,5 +1,6 @@
 """One module per $operation; the routes and the CapabilityStatement follow from this table."""
 
+from fhir_server.rest.operations.diff import DIFF
 from fhir_server.rest.operations.docref import DOCREF
 from fhir_server.rest.operations.everything import EVERYTHING
 from fhir_server.rest.operations.lastn import LASTN
@@ -9,4 +10,4 @@ from fhir_server.rest.operations.operation import Operation
 from fhir_server.rest.operations.upload import UPLOAD
 from fhir_server.rest.operations.validate import VALIDATE
 
-OPERATIONS: tuple[Operation, ...] = (META, DOCREF, UPLOAD, EVERYTHING, VALIDATE, META_ADD, META_DELETE, LASTN)
+OPERATIONS: tuple[Operation, ...] = (META, DOCREF, UPLOAD, EVERYTHING, VALIDATE, META_ADD, META_DELETE, LASTN, DIFF)
