@@ -44,6 +44,7 @@ from fhir_server.store.clients import Clients
 from fhir_server.store.commit import Commits
 from fhir_server.store.compartments import Compartments
 from fhir_server.store.database import Database, migrate
+from fhir_server.store.expunge import Expunge
 from fhir_server.store.includes import Includes
 from fhir_server.store.labels import Labels
 from fhir_server.store.resources import Resources
@@ -186,6 +187,12 @@ def make_dispatcher(parts: Parts, adapters: Mapping[str, Adapter]) -> Dispatcher
     )
 
 
+def make_service(parts: Parts, page_links: PageLinks) -> Service:
+    """What the interactions of FHIR are given."""
+    expunge = Expunge(parts.database)
+    return Service(parts.archive, parts.door, parts.blobs, page_links, parts.settings, parts.uploads, expunge)
+
+
 class Application(FastAPI):
     """FastAPI for tokens and health; FHIR goes past its middleware, which costs as much as reading a resource."""
 
@@ -205,8 +212,7 @@ def create(settings: Settings | None = None) -> Application:
     @contextlib.asynccontextmanager
     async def lifespan(app: Application) -> AsyncGenerator[None]:
         async with build(settings) as parts:
-            page_links = PageLinks(await parts.clients.key("page-links"))
-            service = Service(parts.archive, parts.door, parts.blobs, page_links, settings, parts.uploads)
+            service = make_service(parts, PageLinks(await parts.clients.key("page-links")))
             app.edge = Edge(service, Authentication(parts.clients))
             app.include_router(token_route(parts.clients, parts.transient, settings))
             app.include_router(health_routes(parts.database, parts.transient, parts.blobs))

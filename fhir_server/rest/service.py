@@ -7,6 +7,7 @@ from fhir_server.records.read import Archive
 from fhir_server.records.write import Door
 from fhir_server.rest.page_links import PageLinks
 from fhir_server.settings import Settings
+from fhir_server.store.expunge import Expunge
 from fhir_server.store.uploads import Uploads
 
 
@@ -18,6 +19,7 @@ class Service:
     page_links: PageLinks
     settings: Settings
     uploads: Uploads
+    expunge: Expunge
 
     @property
     def base(self) -> str:
