@@ -15,7 +15,7 @@ from fhir_server.outcomes import BadParameter, BadSyntax, Forbidden, Issue
 from fhir_server.r4.references import is_local, literal_references
 from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.records import audit
-from fhir_server.records.validation import parse_json, report, validate
+from fhir_server.records.validation import MISSHAPEN, parse_json, report, validate
 from fhir_server.rest.forms import received
 from fhir_server.rest.http import Answer, Exchange, outcome
 from fhir_server.rest.operations.operation import Operation
@@ -60,7 +60,9 @@ async def validate_resource(exchange: Exchange, service: Service) -> Answer:
                 query="$validate",
             )
         )
-    issues = [*await _about_content(question), *await _about_mode(question, caller, service)]
+    issues = await _about_content(question)
+    if not any(issue.code in MISSHAPEN for issue in issues):
+        issues = [*issues, *await _about_mode(question, caller, service)]
     return Answer(200, orjson.dumps(outcome(issues or [ALL_OK])))
 
 

@@ -84,6 +84,17 @@ async def test_what_is_no_patient_at_all_is_an_answer_too(
         assert told(await asked(fhir_client, "Patient/$validate", body)) == [("error", *expected)]
 
 
+async def test_what_is_nested_too_deep_is_told(fhir_client: httpx.AsyncClient) -> None:
+    """In every mode, and nothing else is asked of it."""
+    deep = b'{"resourceType":"Patient","x":' + b'{"x":' * 900 + b"1" + b"}" * 901
+    for mode in ("", "?mode=create"):
+        answer = await asked(fhir_client, f"Patient/$validate{mode}", deep)
+        assert told(answer) == [("error", "structure", "Patient.x")]
+    nested = b'{"resourceType":"Patient","contact":[' + b'{"extension":[' * 300 + b"{}" + b"]}" * 300 + b"]}"
+    found = told(await asked(fhir_client, "Patient/$validate?mode=create", nested))
+    assert "too-costly" in {code for _, code, _ in found}
+
+
 async def test_a_profile_that_is_claimed_is_not_checked_and_that_is_said(fhir_client: httpx.AsyncClient) -> None:
     """A warning; a profile that is asked for is refused."""
     worker = patient(**NARRATIVE, meta={"profile": ["http://example.org/profile"]})
