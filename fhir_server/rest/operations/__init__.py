@@ -11,4 +11,15 @@ from fhir_server.rest.operations.operation import Operation
 from fhir_server.rest.operations.upload import UPLOAD
 from fhir_server.rest.operations.validate import VALIDATE
 
-OPERATIONS: tuple[Operation, ...] = (META, DOCREF, UPLOAD, EVERYTHING, VALIDATE, META_ADD, META_DELETE, LASTN, DIFF, EXPUNGE)
+OPERATIONS: tuple[Operation, ...] = (
+    META,
+    DOCREF,
+    UPLOAD,
+    EVERYTHING,
+    VALIDATE,
+    META_ADD,
+    META_DELETE,
+    LASTN,
+    DIFF,
+    EXPUNGE,
+)
