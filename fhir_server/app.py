@@ -26,7 +26,7 @@ from fhir_server.outbox import recipients as recipient_file
 from fhir_server.outbox.jobs import Jobs
 from fhir_server.outbox.recipients import Recipient
 from fhir_server.outcomes import Failure
-from fhir_server.ports import Adapter
+from fhir_server.ports import Adapter, BlobStore
 from fhir_server.records.read import Archive
 from fhir_server.records.write import Door, new_id
 from fhir_server.rest.authentication import Authentication
@@ -37,16 +37,21 @@ from fhir_server.rest.page_links import PageLinks
 from fhir_server.rest.service import Service
 from fhir_server.rest.token import token_route
 from fhir_server.settings import Settings, load, secret
+from fhir_server.store import reindex
 from fhir_server.store.access_log import AccessLog
 from fhir_server.store.blobs import Blobs
 from fhir_server.store.clients import Clients
 from fhir_server.store.commit import Commits
+from fhir_server.store.compartments import Compartments
 from fhir_server.store.database import Database, migrate
+from fhir_server.store.expunge import Expunge
 from fhir_server.store.histories import Histories
 from fhir_server.store.includes import Includes
+from fhir_server.store.labels import Labels
 from fhir_server.store.resources import Resources
 from fhir_server.store.search import Search
 from fhir_server.store.transient import Transient
+from fhir_server.store.uploads import Uploads
 
 log = structlog.get_logger(__name__)
 
@@ -60,12 +65,13 @@ class Parts:
     settings: Settings
     postgres: str
     database: Database
-    blobs: Blobs
+    blobs: BlobStore
     clients: Clients
     archive: Archive
     door: Door
     jobs: Jobs
     transient: Transient
+    uploads: Uploads
     recipients: tuple[Recipient, ...]
     documents: DocumentIntake
     lots: LotIntake
@@ -90,16 +96,28 @@ async def build(settings: Settings) -> AsyncGenerator[Parts]:
             postgres, connections=settings.connections, statement_timeout_ms=settings.statement_timeout_ms
         )
         await database.open()
+        await reindex.bring_up_to_date(database)
         stack.push_async_callback(database.close)
-        blobs = Blobs(settings.blob_folder)
-        blobs.open()
+        blobs = make_blobs(settings)
+        await asyncio.to_thread(blobs.open)
+        uploads = Uploads(database, settings.data / "uploads", hours=settings.upload_hours)
+        await uploads.open()
         commits, accesses = Commits(database), AccessLog(database, sync=settings.audit_sync)
         stack.push_async_callback(commits.drain)
         stack.push_async_callback(accesses.drain)
         transient = Transient(Redis.from_url(redis_url, socket_timeout=2, socket_connect_timeout=2))
         stack.push_async_callback(transient.close)
         resources, searches = Resources(database), Search(database)
-        archive = Archive(resources, searches, blobs, accesses, Includes(database, resources), Histories(database))
+        archive = Archive(
+            resources,
+            searches,
+            blobs,
+            accesses,
+            Includes(database, resources),
+            Compartments(database),
+            Labels(database),
+            Histories(database),
+        )
         door = Door(commits)
         jobs = Jobs(PsycopgConnector(conninfo=postgres))
         recipients = recipient_file.load(settings.recipients)
@@ -119,11 +137,27 @@ async def build(settings: Settings) -> AsyncGenerator[Parts]:
             door,
             jobs,
             transient,
+            uploads,
             recipients,
             documents,
             lots,
             register,
         )
+
+
+def make_blobs(settings: Settings) -> BlobStore:
+    """The blob store that the settings name."""
+    if settings.blob_bucket is None:
+        return Blobs(settings.blob_folder)
+    from fhir_server.store import blobs_s3  # its client is an extra, for those who have such a store
+
+    return blobs_s3.connect(
+        settings.blob_bucket,
+        endpoint=settings.s3_endpoint,
+        region=settings.s3_region,
+        access_key=secret(settings.s3_access_key),
+        secret_key=secret(settings.s3_secret_key),
+    )
 
 
 def _warn(settings: Settings) -> None:
@@ -155,6 +189,12 @@ def make_dispatcher(parts: Parts, adapters: Mapping[str, Adapter]) -> Dispatcher
     )
 
 
+def make_service(parts: Parts, page_links: PageLinks) -> Service:
+    """What the interactions of FHIR are given."""
+    expunge = Expunge(parts.database)
+    return Service(parts.archive, parts.door, parts.blobs, page_links, parts.settings, parts.uploads, expunge)
+
+
 class Application(FastAPI):
     """FastAPI for tokens and health; FHIR goes past its middleware, which costs as much as reading a resource."""
 
@@ -174,8 +214,7 @@ def create(settings: Settings | None = None) -> Application:
     @contextlib.asynccontextmanager
     async def lifespan(app: Application) -> AsyncGenerator[None]:
         async with build(settings) as parts:
-            page_links = PageLinks(await parts.clients.key("page-links"))
-            service = Service(parts.archive, parts.door, parts.blobs, page_links, settings)
+            service = make_service(parts, PageLinks(await parts.clients.key("page-links")))
             app.edge = Edge(service, Authentication(parts.clients))
             app.include_router(token_route(parts.clients, parts.transient, settings))
             app.include_router(health_routes(parts.database, parts.transient, parts.blobs))

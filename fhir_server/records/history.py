@@ -9,14 +9,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fhir_server.caller import Caller
-from fhir_server.outcomes import Forbidden, NotFound
+from fhir_server.outcomes import Forbidden
 from fhir_server.r4.resource_types import RESOURCE_TYPES, TYPE_NAME, TYPE_NUMBER
 from fhir_server.records import audit
-from fhir_server.records.read import Archive, protector_of
+from fhir_server.records.protection import BINARY, Verdict
+from fhir_server.records.read import Archive, absent
 from fhir_server.store.histories import Moment, Past, Span
-from fhir_server.store.resources import Key
-
-BINARY = TYPE_NUMBER["Binary"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +47,12 @@ async def of_instance(archive: Archive, caller: Caller, resource_type: str, reso
         archive.histories.count_of_instance(key, asked.span),
     )
     if not total and not await archive.resources.read(*key):
-        raise NotFound(f"{resource_type}/{resource_id} does not exist")
-    for type_number, _ in _protectors(versions):
-        caller.must("r", TYPE_NAME[type_number])
+        raise absent(resource_type, resource_id)
+    if resource_type == BINARY:  # what protects it now protects what it was too
+        current = await archive.resources.read(*key)
+        docs = [one.doc or b"{}" for one in [current] if one] + [_document_of(one) for one in versions]
+        verdict = await archive.protection.of_documents(caller, docs)
+        await archive.worker_of(verdict, caller, "history-instance", asked.request_id, resource_id)
     page, following = _cut(versions, asked)
     await _trace(archive, caller, "history-instance", page, asked, (resource_type, resource_id))
     return Chapter(page, following, total)
@@ -76,11 +77,11 @@ async def _of_types(archive: Archive, caller: Caller, types: Sequence[str], inte
     numbers = [TYPE_NUMBER[name] for name in types]
     found = await archive.histories.of_types(numbers, asked.span, asked.below, asked.count + 1)
     page, following = _cut(found, asked)
-    page = tuple(one for one in page if _may_see(caller, one))
+    page = tuple([one for one in page if await _may_see(archive, caller, one)])
     total = None
     if asked.below == Moment() and asked.count and not following:
         total = len(page)
-    elif asked.counted and (BINARY not in numbers or all(caller.may("r", name) for name in RESOURCE_TYPES)):
+    elif asked.counted and (BINARY not in types or all(caller.may("r", name) for name in RESOURCE_TYPES)):
         total = await archive.histories.count_of_types(numbers, asked.span)
     await _trace(archive, caller, interaction, page, asked, (types[0] if interaction == "history-type" else "", None))
     return Chapter(page, following, total)
@@ -91,15 +92,19 @@ def _cut(versions: Sequence[Past], asked: Asked) -> tuple[tuple[Past, ...], Mome
     return page, page[-1].place if page and len(versions) > asked.count else None
 
 
-def _protectors(versions: Iterable[Past]) -> set[Key]:
-    """What says who may read the Binaries among these versions."""
-    contexts = (protector_of(one.doc or one.last) for one in versions if one.type == BINARY)
-    return {context for context in contexts if context}
+def _document_of(one: Past) -> bytes:
+    return one.doc or one.last or b"{}"
 
 
-def _may_see(caller: Caller, one: Past) -> bool:
-    """https://hl7.org/fhir/R4/binary.html#security"""
-    return all(caller.may("r", TYPE_NAME[type_number]) for type_number, _ in _protectors([one]))
+async def _verdict(archive: Archive, caller: Caller, one: Past) -> Verdict:
+    """https://hl7.org/fhir/R4/binary.html#security - who may see a version, and whose it is."""
+    if TYPE_NAME[one.type] == BINARY:
+        return await archive.protection.of_document(caller, _document_of(one))
+    return Verdict(allowed=True, patient_id=audit.patient_in_bytes(TYPE_NAME[one.type], one.id, _document_of(one)))
+
+
+async def _may_see(archive: Archive, caller: Caller, one: Past) -> bool:
+    return (await _verdict(archive, caller, one)).allowed
 
 
 async def _trace(
@@ -119,13 +124,6 @@ async def _trace(
         resource_id=about[1],
         query=asked.text or None,
     )
-    owners = {_owner(one) for one in page if one.type != BINARY}
-    if protectors := _protectors(page):
-        stored = await archive.resources.read_many(sorted(protectors))
-        owners |= {audit.patient_in_bytes(TYPE_NAME[one.type], one.id, one.doc or b"") for one in stored}
+    owners = {(await _verdict(archive, caller, one)).patient_id for one in page}
     rows = [row._replace(patient_id=patient) for patient in sorted(owners - {None}, key=str)] or [row]
     await asyncio.gather(*(archive.accesses.append(one) for one in rows))
-
-
-def _owner(one: Past) -> str | None:
-    return audit.patient_in_bytes(TYPE_NAME[one.type], one.id, one.doc or one.last or b"")

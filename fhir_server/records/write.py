@@ -18,16 +18,16 @@ import orjson
 
 from fhir_server.caller import Caller, Permission
 from fhir_server.outcomes import BadParameter, DanglingReference, Forbidden, Issue
+from fhir_server.ports import Blob
 from fhir_server.r4.references import is_local, literal_references
 from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
-from fhir_server.r4.search_query import SearchQuery
+from fhir_server.r4.search_criteria import SearchQuery
 from fhir_server.records import audit
 from fhir_server.records.conditions import Sought, match, query_of, resolve, sought_in
 from fhir_server.records.links import Links
 from fhir_server.records.render import renderer
 from fhir_server.records.validation import parse_json, validate
 from fhir_server.store.access_log import AccessRow
-from fhir_server.store.blobs import Blob
 from fhir_server.store.commit import Commits, Plan, Unit, Write, Written, as_if
 from fhir_server.store.database import Connection
 from fhir_server.store.resources import Key, read_within

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import orjson
 
-from fhir_server.outcomes import Failure, TooCostly
+from fhir_server.outcomes import Failure, TooLarge
 from fhir_server.r4.index_values import period_of
 from fhir_server.records.render import instant
 from fhir_server.rest.http import Answer, Exchange, outcome, preferred_return
@@ -31,11 +31,11 @@ class Budget:
         self._largest = self._left = largest
 
     def spend(self, size: int) -> None:
-        """Raises TooCostly when nothing is left."""
-        self._left -= size
-        if self._left < 0:
+        """Raises TooLarge where less is left, and then spends nothing."""
+        if size > self._left:
             text = f"The answers to one Bundle have at most {self._largest // (1024 * 1024)} MB: ask in several"
-            raise TooCostly(text)
+            raise TooLarge(text)
+        self._left -= size
 
 
 async def batch(exchange: Exchange, service: Service, posted: Mapping[str, Any], bodies: Sequence[bytes]) -> Answer:
@@ -51,7 +51,7 @@ async def batch(exchange: Exchange, service: Service, posted: Mapping[str, Any],
         one = as_exchange(exchange, entry, body)
         try:
             if one.method == "GET":
-                budget.spend(0)  # not even begun where nothing is left
+                budget.spend(1)  # not even begun where nothing is left
             answers.append(await answered(one, await perform(one, service), budget))
         except Failure as failure:
             answers.append(_failed(failure))
@@ -82,6 +82,7 @@ def as_exchange(whole: Exchange, entry: Any, body: bytes) -> Exchange:
 
     one = Exchange(scope, receive, tuple(segment for segment in path.split("/") if segment))
     one.caller, one.request_id = whole.caller, whole.request_id
+    one.asked_format = "json"  # whatever its url says: the Bundle around it is made of JSON
     return one
 
 
@@ -95,7 +96,7 @@ def _http_date(text: Any) -> bytes | None:
 
 
 async def answered(one: Exchange, answer: Answer, budget: Budget) -> bytes:
-    """The answer to one entry. Raises TooCostly for a read that is larger than what is left.
+    """The answer to one entry. Raises TooLarge for a read that is larger than what is left.
 
     What was written is told in any case, then without the resource.
     """
@@ -108,7 +109,7 @@ async def answered(one: Exchange, answer: Answer, budget: Budget) -> bytes:
         response["lastModified"] = instant(parsedate_to_datetime(headers[b"last-modified"].decode()))
     try:
         body = b"" if one.method == "HEAD" else await _body(answer, budget)
-    except TooCostly:
+    except TooLarge:
         if one.method == "GET":
             raise
         body = b""
@@ -119,15 +120,12 @@ async def answered(one: Exchange, answer: Answer, budget: Budget) -> bytes:
 
 
 async def _body(answer: Answer, budget: Budget) -> bytes:
-    """A Binary inside a Bundle cannot be streamed past it."""
+    """A Binary inside a Bundle cannot be streamed past it. Raises TooLarge."""
     if isinstance(answer.body, bytes):
         budget.spend(len(answer.body))
         return answer.body
-    chunks: list[bytes] = []
-    async for chunk in answer.body:
-        budget.spend(len(chunk))
-        chunks.append(chunk)
-    return b"".join(chunks)
+    budget.spend(int(dict(answer.headers)[b"content-length"]))  # what streams says its length before it begins
+    return b"".join([chunk async for chunk in answer.body])
 
 
 def _failed(failure: Failure) -> bytes:

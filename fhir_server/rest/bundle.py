@@ -51,7 +51,7 @@ async def bundle(exchange: Exchange, service: Service) -> Answer:
     if posted["type"] == "batch":
         return await batch(exchange, service, posted, bodies)
     await _validate(posted)
-    return await transaction(exchange, service, posted.get("entry", []), bodies)
+    return await transaction(exchange, service, posted, bodies)
 
 
 def _raw(body: bytes) -> RawBundle:

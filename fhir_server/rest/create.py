@@ -8,7 +8,8 @@ import orjson
 from fhir_server.outcomes import Issue
 from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.records.conditions import condition_of
-from fhir_server.records.write import Outcome, incoming_from_bytes
+from fhir_server.records.sharing.profiles import is_simplified
+from fhir_server.records.write import Incoming, Outcome, incoming_from_bytes
 from fhir_server.rest import binary
 from fhir_server.rest.forms import received
 from fhir_server.rest.http import Answer, Exchange, Header, outcome, preferred_return
@@ -28,8 +29,25 @@ async def create(exchange: Exchange, service: Service) -> Answer:
             resource_type=resource_type,
             condition=condition_of(condition) if condition is not None else None,
         )
+    if resource_type == "DocumentReference" and is_simplified(incoming.resource):
+        return await simplified_publish(exchange, service, incoming)
     (result,) = await service.door.write(
         exchange.known_caller(), [incoming], interaction="create", request_id=exchange.request_id
+    )
+    return await written_answer(exchange, service, result)
+
+
+async def simplified_publish(exchange: Exchange, service: Service, incoming: Incoming) -> Answer:
+    """ITI-105: the document leaves its DocumentReference and becomes a Binary, with a lot de soumission of its own."""
+    from fhir_server.rest.document_sharing import published  # it patches what is replaced, and a patch is answered here
+
+    shared = await published(exchange, service, incoming)
+    result, *_ = await service.door.write(
+        exchange.known_caller(),
+        shared.incoming,
+        interaction="create",
+        request_id=exchange.request_id,
+        alongside=shared.alongside,
     )
     return await written_answer(exchange, service, result)
 

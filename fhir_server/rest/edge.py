@@ -49,6 +49,8 @@ class Edge:
             answer = await route.interaction(exchange, self._service)
             if answer.media_type != FHIR_JSON:
                 return answer
+            if answer.status >= 400:
+                return await _in_some_form(answer, exchange)
             return await in_form(answer, wanted(exchange), pretty=wants_pretty(exchange))
         form = wanted(exchange)
         answer = await route.interaction(exchange, self._service)
@@ -71,6 +73,10 @@ async def _told(exchange: Exchange, failure: Failure) -> Answer:
     answer = failure_answer(failure, exchange.request_id)
     if failure.status == 405:
         answer = replace(answer, headers=[*answer.headers, _allow(exchange)])
+    return await _in_some_form(answer, exchange)
+
+
+async def _in_some_form(answer: Answer, exchange: Exchange) -> Answer:
     try:
         return await in_form(answer, wanted(exchange), pretty=wants_pretty(exchange))
     except Failure:
@@ -82,10 +88,11 @@ async def _send(send: Any, answer: Answer, exchange: Exchange) -> None:
     if answer.status in (204, 304):
         headers = list(answer.headers)
     body = answer.body if isinstance(answer.body, bytes) else await _begun(answer.body)
-    if isinstance(body, bytes) and not any(name == b"content-length" for name, _ in headers):
+    bodiless = answer.status in (204, 304)  # and without a length (RFC 9110 section 8.6)
+    if isinstance(body, bytes) and not bodiless and not any(name == b"content-length" for name, _ in headers):
         headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    if exchange.method == "HEAD" or answer.status in (204, 304):
+    if exchange.method == "HEAD" or bodiless:
         if not isinstance(body, bytes):
             await _close(body)
         await send({"type": "http.response.body", "body": b""})

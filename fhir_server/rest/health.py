@@ -1,17 +1,15 @@
 """Health: `/livez` (this process turns) and `/readyz` (it can do its work)."""
 
-import os
-
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from fhir_server.outcomes import Failure
-from fhir_server.store.blobs import Blobs
+from fhir_server.ports import BlobStore
 from fhir_server.store.database import Database
 from fhir_server.store.transient import Transient
 
 
-def health_routes(database: Database, transient: Transient, blobs: Blobs) -> APIRouter:
+def health_routes(database: Database, transient: Transient, blobs: BlobStore) -> APIRouter:
     router = APIRouter()
 
     @router.get("/livez")
@@ -23,7 +21,7 @@ def health_routes(database: Database, transient: Transient, blobs: Blobs) -> API
         """503 when PostgreSQL or the blob store is out of reach; Redis is reported, its loss is borne."""
         parts = {
             "postgres": await _answers(database),
-            "blobs": os.access(blobs.path(bytes(32)).parents[2], os.W_OK),
+            "blobs": await blobs.answers(),
             "redis": await transient.answers(),
         }
         ready = parts["postgres"] and parts["blobs"]

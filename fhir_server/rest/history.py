@@ -16,7 +16,7 @@ from fhir_server.outcomes import BadParameter, Issue
 from fhir_server.r4 import summary
 from fhir_server.r4.index_values import period_of
 from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
-from fhir_server.r4.search_query import DEFAULT_COUNT, LARGEST_COUNT
+from fhir_server.r4.search_criteria import DEFAULT_COUNT, LARGEST_COUNT
 from fhir_server.r4.summary import Subset, subset
 from fhir_server.records import history as histories
 from fhir_server.records.history import Chapter

@@ -10,9 +10,11 @@ from importlib.metadata import version
 import orjson
 
 from fhir_server.outcomes import BadParameter
+from fhir_server.r4.compartments import COMPARTMENTS
 from fhir_server.r4.resource_types import RESOURCE_TYPES
-from fhir_server.r4.search_query import searchable
+from fhir_server.r4.search_criterion import searchable
 from fhir_server.r4.summary import subset
+from fhir_server.records.sharing.profiles import instantiates, supported
 from fhir_server.rest.audit_events import SEARCHABLE as AUDIT_PARAMETERS
 from fhir_server.rest.http import Answer, Exchange
 from fhir_server.rest.operations.operation import Operation
@@ -48,6 +50,7 @@ def _statement(base: str, update_create: bool, require_if_match: bool) -> bytes:
             "status": "active",
             "date": PUBLISHED,
             "kind": "instance",
+            "instantiates": instantiates(),
             "software": {"name": "dmst-fhir", "version": version("dmst-fhir")},
             "implementation": {"description": "Interoperability server of scanned DMST", "url": base},
             "fhirVersion": "4.0.1",
@@ -71,6 +74,7 @@ def _statement(base: str, update_create: bool, require_if_match: bool) -> bytes:
                     },
                     "resource": resources,
                     "interaction": [{"code": code} for code in SYSTEM_CODES],
+                    "compartment": [f"http://hl7.org/fhir/CompartmentDefinition/{one.lower()}" for one in COMPARTMENTS],
                     **_operations([one for one in OPERATIONS if "system" in one.levels]),
                 }
             ],
@@ -116,6 +120,8 @@ def _resource(name: str, codes: list[str], versioning: str, update_create: bool)
         "readHistory": "vread" in codes,
         "searchParam": parameters,
     }
+    if profiles := supported(name):
+        statement["supportedProfile"] = profiles
     if name != "AuditEvent" and "search-type" in codes:
         statement["searchInclude"] = [f"{name}:{code}" for code in (*_references(name), "*")]
         statement["searchRevInclude"] = [f"{source}:{code}" for source, code in _referring(name)]

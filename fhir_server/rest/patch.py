@@ -7,6 +7,8 @@ and the client did not ask for a version, it is tried again on the newer one.
 from dataclasses import replace
 from typing import Any, Final
 
+import orjson
+
 from fhir_server.outcomes import (
     BadParameter,
     Failure,
@@ -27,6 +29,7 @@ from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.r4.xml import to_json, to_xml
 from fhir_server.records import audit
 from fhir_server.records.audit import query_for_trail
+from fhir_server.records.sharing.updates import check_patch
 from fhir_server.records.validation import parse_json
 from fhir_server.records.write import Incoming, Outcome, incoming_from_bytes
 from fhir_server.rest.create import written_answer
@@ -127,7 +130,8 @@ async def patched(
     """The resource as the patch makes it, to be written over the version that it was made from.
 
     For callers who passed `must_patch`. A patch that fails is traced, since it tells what is there. Raises NotFound,
-    Gone, UnsupportedMediaType, BadSyntax, PatchFailed, InvalidResource.
+    Gone, UnsupportedMediaType, BadSyntax, PatchFailed, InvalidResource, MethodNotAllowed: of a document that follows
+    PDSm only the status, labels and archiving change.
     """
     stored = await service.archive.resources.read(TYPE_NUMBER[resource_type], resource_id)
     if stored is None:
@@ -135,17 +139,19 @@ async def patched(
     if stored.doc is None:
         raise Gone(f"{resource_type}/{resource_id} was deleted")
     try:
-        changed = _applied(stored.doc, media_type, body)
-        return incoming_from_bytes(
-            changed,
+        incoming = incoming_from_bytes(
+            _applied(stored.doc, media_type, body),
             method="update",
             resource_type=resource_type,
             resource_id=resource_id,
             expected_version=stored.version,
         )
+        if resource_type in ("DocumentReference", "List"):
+            check_patch(orjson.loads(stored.doc), incoming.resource)
     except Failure:
         await _trace_failure(exchange, service, resource_type, stored)
         raise
+    return incoming
 
 
 async def _trace_failure(exchange: Exchange, service: Service, resource_type: str, stored: Stored) -> None:

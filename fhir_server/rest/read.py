@@ -36,11 +36,13 @@ async def vread(exchange: Exchange, service: Service) -> Answer:
 
 
 def _answer(exchange: Exchange, service: Service, resource_type: str, stored: Stored, wanted: Subset | None) -> Answer:
-    if resource_type == "Binary" and wanted is None:
-        return binary.answer(exchange, service, stored)
+    if resource_type == "Binary" and wanted is None and not binary.wants_resource(exchange):
+        return binary.content(exchange, service, stored)
     headers = version_headers(stored)
     if not_modified(exchange, stored):
         return Answer(304, b"", headers)
+    if resource_type == "Binary" and wanted is None:
+        return binary.resource(exchange, service, stored, headers)
     doc = stored.doc or b""
     return Answer(200, subset(doc, resource_type, wanted) if wanted else doc, headers)
 

@@ -10,13 +10,14 @@ from typing import Any, Final
 
 import orjson
 
-from fhir_server.outcomes import Failure, Forbidden, InvalidResource, TooCostly, VersionConflict
+from fhir_server.outcomes import Failure, Forbidden, InvalidResource, Issue, TooCostly, VersionConflict
 from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.records.render import instant
 from fhir_server.records.write import Alongside, Incoming, Outcome
 from fhir_server.rest.batch import Budget, answered
 from fhir_server.rest.create import done
-from fhir_server.rest.http import Answer, Exchange, preferred_return
+from fhir_server.rest.document_sharing import Provided, provided
+from fhir_server.rest.http import Answer, Exchange, outcome, preferred_return
 from fhir_server.rest.patch import ATTEMPTS
 from fhir_server.rest.service import Service
 from fhir_server.rest.transaction_entry import Wish, wish_of
@@ -28,15 +29,16 @@ MOST_READS: Final = 100  # they are answered while the locks of the writes are h
 
 
 async def transaction(
-    exchange: Exchange, service: Service, entries: Sequence[Mapping[str, Any]], bodies: Sequence[bytes]
+    exchange: Exchange, service: Service, bundle: Mapping[str, Any], bodies: Sequence[bytes]
 ) -> Answer:
     """`bodies` are the resources of the entries as received. Raises the Failure of the entry that cannot be done."""
     for attempt in range(1, ATTEMPTS + 1):
-        wishes = await _wishes(exchange, service, entries, bodies)
+        wishes = await _wishes(exchange, service, bundle.get("entry", []), bodies)
+        shared = await provided(exchange, service, bundle, [wish.incoming for wish in wishes if wish.incoming])
         try:
-            return await _performed(exchange, service, wishes)
+            return await _performed(exchange, service, wishes, shared)
         except VersionConflict:
-            if attempt == ATTEMPTS or not any(wish.again for wish in wishes):
+            if attempt == ATTEMPTS or not (shared.supersedes or any(wish.again for wish in wishes)):
                 raise
     raise AssertionError("unreachable")
 
@@ -63,19 +65,18 @@ async def _wishes(
     return wishes
 
 
-async def _performed(exchange: Exchange, service: Service, wishes: Sequence[Wish]) -> Answer:
-    incoming = [wish.incoming for wish in wishes if wish.incoming]
+async def _performed(exchange: Exchange, service: Service, wishes: Sequence[Wish], shared: Provided) -> Answer:
     reading = _Reading(service, [wish for wish in wishes if wish.read])
     outcomes = await service.door.write(
         exchange.known_caller(),
-        incoming,
+        shared.incoming,
         interaction="transaction",
         request_id=exchange.request_id,
-        alongside=reading.alongside,
+        alongside=shared.alongside or reading.alongside,  # a Provide Document Bundle reads nothing
     )
-    told = _Told(exchange, service, await _found(service, incoming, outcomes))
-    written, reads = iter(outcomes), iter(reading.answers)
-    answers = [told.answer(next(written)) if wish.incoming else next(reads) for wish in wishes]
+    told = _Told(exchange, service, await _found(service, shared.incoming, outcomes), shared.warnings)
+    written, reads = enumerate(outcomes), iter(reading.answers)
+    answers = [told.answer(*next(written)) if wish.incoming else next(reads) for wish in wishes]
     head = b'{"resourceType":"Bundle","type":"transaction-response"'
     _, echo = preferred_return(exchange)
     return Answer(200, head + (b',"entry":[' + b",".join(answers) + b"]}" if answers else b"}"), echo)
@@ -124,8 +125,10 @@ class _Told:
     exchange: Exchange
     service: Service
     found: Mapping[Key, Stored]
+    warnings: Mapping[int, Sequence[Issue]]
 
-    def answer(self, result: Outcome) -> bytes:
+    def answer(self, number: int, result: Outcome) -> bytes:
+        """What became of the entry of this number among those that write."""
         asked, _ = preferred_return(self.exchange)
         written: Written | Stored | None = result.written or self.found.get((TYPE_NUMBER[result.type], result.id))
         if written is None or written.doc is None:
@@ -138,7 +141,9 @@ class _Told:
             "etag": f'W/"{written.version}"',
             "lastModified": instant(written.updated),
         }
-        if asked == "OperationOutcome":
+        if found := self.warnings.get(number):
+            response["outcome"] = outcome(found)
+        elif asked == "OperationOutcome":
             response["outcome"] = done(f"{name} is at version {written.version}")
         body = orjson.dumps({"fullUrl": f"{self.service.base}/{name}", "response": response})
         if asked != "representation" or not self.exchange.known_caller().may("r", result.type):

@@ -156,7 +156,8 @@ async def _with_content(one: _Entry, wish: Incoming) -> Incoming:
     """The data of a Binary goes to the blob store."""
     if one.type != "Binary":
         return wish
-    kept = await binary.from_json(one.body, one.service, wish.method, wish.resource_id)
+    given = wish.resource_id if wish.method == "update" and wish.condition is None else None
+    kept = await binary.from_json(one.body, one.service, "update" if given else "create", given)
     return replace(wish, resource=kept.resource, body=kept.body, blob=kept.blob)
 
 

@@ -18,7 +18,8 @@ async def update(exchange: Exchange, service: Service) -> Answer:
     resource_type, resource_id = exchange.segments
     exchange.known_caller().must("u", resource_type)
     if resource_type == "Binary":
-        incoming = await binary.incoming(exchange, service, resource_id)
+        expected = expected_version(exchange.header(b"if-match"))
+        incoming = replace(await binary.incoming(exchange, service, resource_id), expected_version=expected)
     else:
         incoming = incoming_from_bytes(
             await received(exchange, service.largest_body),

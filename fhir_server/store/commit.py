@@ -27,12 +27,13 @@ from fhir_server.outcomes import (
     VersionConflict,
 )
 from fhir_server.r4.resource_types import TYPE_NAME
-from fhir_server.store import queries
+from fhir_server.store import index_rows, queries
 from fhir_server.store.access_log import AccessRow, insert_accesses
 from fhir_server.store.batching import Batcher
 from fhir_server.store.database import Connection, Database
+from fhir_server.store.labels import keep_labels
 from fhir_server.store.resources import Key
-from fhir_server.store.search_index import NO_ROWS, IndexRows, references_to, rows_of
+from fhir_server.store.search_index import NO_ROWS, IndexRows, own_hash, references_to, rows_of
 
 SQL = queries.load("resources")
 LARGEST_GROUP = 64
@@ -369,6 +370,7 @@ async def _store(
         await _insert(connection, creations, updated)
     if changes:
         await _replace(connection, changes, updated)
+    await keep_labels(connection, (result.doc for entry in entries for result in entry.written))
     await insert_accesses(connection, [row for entry in entries for row in entry.plan.accesses])
 
 
@@ -385,9 +387,11 @@ async def _insert(connection: Connection, creations: list[tuple[Written, Write]]
             [write.blob_sha256 for _, write in creations],
             [write.blob_size for _, write in creations],
             [result.doc for result, _ in creations],
+            [own_hash(f"{TYPE_NAME[write.type]}/{write.id}") for _, write in creations],
+            *index_rows.columns_of(write.rows for _, write in creations),
         ),
     )
-    await _insert_rows(connection, list(zip(rids, (write.rows for _, write in creations), strict=True)))
+    await index_rows.insert(connection, list(zip(rids, (write.rows for _, write in creations), strict=True)))
 
 
 async def _replace(connection: Connection, changes: list[tuple[_Current, Written, Write]], updated: datetime) -> None:
@@ -402,6 +406,7 @@ async def _replace(connection: Connection, changes: list[tuple[_Current, Written
             [write.blob_sha256 for _, _, write in changes],
             [write.blob_size for _, _, write in changes],
             [result.doc for _, result, _ in changes],
+            *index_rows.columns_of(write.rows if write.render else NO_ROWS for _, _, write in changes),
         ),
     )
     obsolete: list[tuple[int, IndexRows]] = []
@@ -409,34 +414,7 @@ async def _replace(connection: Connection, changes: list[tuple[_Current, Written
     for found, _, write in changes:
         before = rows_of(orjson.loads(found.doc)) if found.doc else NO_ROWS
         after = write.rows if write.render else NO_ROWS
-        obsolete.append((found.rid, _difference(before, after)))
-        additional.append((found.rid, _difference(after, before)))
-    await _delete_rows(connection, obsolete)
-    await _insert_rows(connection, additional)
-
-
-def _difference(left: IndexRows, right: IndexRows) -> IndexRows:
-    return IndexRows(left.tokens - right.tokens, left.periods - right.periods, left.words - right.words)
-
-
-async def _insert_rows(connection: Connection, rows: list[tuple[int, IndexRows]]) -> None:
-    await _each_table(connection, rows, "insert")
-
-
-async def _delete_rows(connection: Connection, rows: list[tuple[int, IndexRows]]) -> None:
-    await _each_table(connection, rows, "delete")
-
-
-async def _each_table(connection: Connection, rows: list[tuple[int, IndexRows]], verb: str) -> None:
-    for table, columns in (
-        ("tokens", _columns(((h,), rid) for rid, row in rows for h in row.tokens)),
-        ("periods", _columns((period, rid) for rid, row in rows for period in row.periods)),
-        ("words", _columns((word, rid) for rid, row in rows for word in row.words)),
-    ):
-        if columns:
-            await connection.execute(SQL[f"{verb}_{table}"], columns)
-
-
-def _columns(rows: Iterable[tuple[tuple[int | str, ...], int]]) -> list[list[int | str]]:
-    """Rows (values, rid) as one list per column, as `unnest` wants them."""
-    return [list(column) for column in zip(*((*values, rid) for values, rid in rows), strict=True)]
+        obsolete.append((found.rid, index_rows.difference(before, after)))
+        additional.append((found.rid, index_rows.difference(after, before)))
+    await index_rows.delete(connection, obsolete)
+    await index_rows.insert(connection, additional)

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from fhir_server.r4.resource_types import TYPE_NAME
 from fhir_server.store import queries
 from fhir_server.store.batching import Batcher
 from fhir_server.store.database import Connection, Database
+from fhir_server.store.search_index import references_to
 
 SQL = queries.load("resources")
 LARGEST_GROUP = 256
@@ -55,6 +57,13 @@ class Resources:
 
     async def read_version(self, type_number: int, resource_id: str, version: int) -> Stored | None:
         return next(iter(await self._rows("read_version", type=type_number, id=resource_id, version=version)), None)
+
+    async def is_referred_to(self, type_number: int, resource_id: str) -> bool:
+        """Does another resource refer to it? Then it cannot be deleted."""
+        hashes = references_to(TYPE_NAME[type_number], resource_id)
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(SQL["referrer"], (hashes, [type_number], [resource_id]))
+            return await cursor.fetchone() is not None
 
     async def _rows(self, query: str, **parameters: Any) -> list[Stored]:
         async with self._database.connection("generic") as connection:

@@ -118,8 +118,8 @@ async def test_the_answers_to_one_batch_have_a_limit_together(
         await keep(client, patient("p", "x" * 400_000))
         read = entry("GET", "Patient/p")
         answers = await batch(client, read, read, read, entry("POST", "Patient", patient("q", "y" * 300_000)), read)
-        assert statuses(answers) == ["200", "200", "403", "201", "403"]
-        assert answers[2]["response"]["outcome"]["issue"][0]["code"] == "too-costly"
+        assert statuses(answers) == ["200", "200", "413", "201", "413"]
+        assert answers[2]["response"]["outcome"]["issue"][0]["code"] == "too-long"
         assert "resource" not in answers[3]
 
 

@@ -52,6 +52,19 @@ async def test_a_chain_asks_for_the_right_to_search_where_it_leads(kept: httpx.A
     assert (await kept.get("/fhir/Observation/o")).json()["meta"]["versionId"] == "1"
 
 
+async def test_a_chain_without_type_leads_where_one_may_search(kept: httpx.AsyncClient, client_with: Make) -> None:
+    """`subject.identifier` may lead to several types: those that may not be searched are as if they were not there."""
+    question = f"Observation?subject.identifier={FOLDERS}|7"
+    found = {}
+    for scopes in ("system/Observation.s system/Patient.s", "system/Observation.s system/Device.s"):
+        client = (await client_with(*scopes.split())).http
+        answer = await client.get(f"/fhir/{question}&_summary=count")
+        found[scopes.split(".")[1]] = answer.json()["total"]
+    assert found == {"s system/Patient": 1, "s system/Device": 0}
+    none = (await client_with("system/Observation.s")).http
+    assert (await none.get(f"/fhir/{question}")).status_code == 403
+
+
 async def test_a_conditional_create_is_a_search_too(kept: httpx.AsyncClient, client_with: Make) -> None:
     """200 or 201 says whether the worker is known; what is found is shown to those who may read it."""
     worker = in_folder("7")

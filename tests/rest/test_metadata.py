@@ -8,6 +8,7 @@ import pytest
 
 from fhir_server.r4 import structure
 from fhir_server.r4.resource_types import RESOURCE_TYPES
+from fhir_server.r4.search_parameters import parameter_at
 from tests.support import FHIR_JSON, FOLDERS, Resource, document_reference, in_folder, keep, observation, patient, put
 
 CONSENT = {
@@ -35,7 +36,22 @@ SAMPLES: dict[str, Resource] = {
     },
     "Bundle": {"resourceType": "Bundle", "type": "collection"},
 }
-A_VALUE = {"token": "x", "reference": "Patient/p", "date": "2020", "string": "x", "uri": "http://x"}
+A_VALUE = {
+    "token": "x",
+    "reference": "Patient/p",
+    "date": "2020",
+    "string": "x",
+    "uri": "http://x",
+    "number": "1",
+    "quantity": "1",
+    "special": "1|1",
+}
+
+
+def a_value(definition: str, kind: str) -> str:
+    if kind == "composite":
+        return "$".join(A_VALUE[parameter_at(url).type] for url, _ in parameter_at(definition).components)
+    return A_VALUE[kind]
 
 
 @pytest.fixture
@@ -106,7 +122,8 @@ async def test_each_search_parameter_that_is_claimed_works(
     parameters = described(statement, name)["searchParam"]
     assert parameters
     for parameter in parameters:
-        answer = await fhir_client.get(f"/fhir/{name}", params={parameter["name"]: A_VALUE[parameter["type"]]})
+        value = a_value(parameter["definition"], parameter["type"])
+        answer = await fhir_client.get(f"/fhir/{name}", params={parameter["name"]: value})
         assert answer.status_code == 200, (parameter, answer.text)
         assert parameter["definition"].startswith("http")
 
