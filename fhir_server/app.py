@@ -30,7 +30,7 @@ from fhir_server.outbox import recipients as recipient_file
 from fhir_server.outbox.jobs import Jobs
 from fhir_server.outbox.recipients import Recipient
 from fhir_server.outcomes import Failure
-from fhir_server.ports import Adapter
+from fhir_server.ports import Adapter, BlobStore
 from fhir_server.records.read import Archive
 from fhir_server.records.write import Door
 from fhir_server.rest.authentication import Authentication
@@ -44,16 +44,22 @@ from fhir_server.rest.service import Service
 from fhir_server.rest.token import token_route
 from fhir_server.rest.watch import Watch
 from fhir_server.settings import Settings, load, secret
+from fhir_server.store import reindex
 from fhir_server.store.access_log import AccessLog
 from fhir_server.store.blobs import Blobs
 from fhir_server.store.clients import Clients
 from fhir_server.store.commit import Commits
+from fhir_server.store.compartments import Compartments
 from fhir_server.store.database import Database, migrate
+from fhir_server.store.expunge import Expunge
+from fhir_server.store.histories import Histories
 from fhir_server.store.includes import Includes
+from fhir_server.store.labels import Labels
 from fhir_server.store.replica import Replica
 from fhir_server.store.resources import Resources
 from fhir_server.store.search import Search
 from fhir_server.store.transient import Transient
+from fhir_server.store.uploads import Uploads
 
 log = structlog.get_logger(__name__)
 
@@ -75,12 +81,13 @@ class Parts:
     settings: Settings
     postgres: str
     database: Database
-    blobs: Blobs
+    blobs: BlobStore
     clients: Clients
     archive: Archive
     door: Door
     jobs: Jobs
     transient: Transient
+    uploads: Uploads
     recipients: tuple[Recipient, ...]
     documents: DocumentIntake
     lots: LotIntake
@@ -112,9 +119,12 @@ async def build(settings: Settings, metrics: Metrics | None = None) -> AsyncGene
             metrics=metrics,
         )
         await database.open()
+        await reindex.bring_up_to_date(database)
         stack.push_async_callback(database.close)
-        blobs = Blobs(settings.blob_folder, metrics)
-        blobs.open()
+        blobs = make_blobs(settings, metrics)
+        await asyncio.to_thread(blobs.open)
+        uploads = Uploads(database, settings.data / "uploads", hours=settings.upload_hours)
+        await uploads.open()
         commits = Commits(database, metrics=metrics)
         accesses = AccessLog(database, sync=settings.audit_sync, metrics=metrics)
         stack.push_async_callback(commits.drain)
@@ -123,7 +133,17 @@ async def build(settings: Settings, metrics: Metrics | None = None) -> AsyncGene
         stack.push_async_callback(transient.close)
         resources = Resources(database)
         searches = Search(await stack.enter_async_context(_for_searches(database, settings, metrics)))
-        archive = Archive(resources, searches, blobs, accesses, Includes(database, resources), metrics)
+        archive = Archive(
+            resources,
+            searches,
+            blobs,
+            accesses,
+            Includes(database, resources),
+            Compartments(database),
+            Labels(database),
+            Histories(database),
+            metrics,
+        )
         door = Door(commits)
         jobs = Jobs(PsycopgConnector(conninfo=postgres))
         recipients = recipient_file.load(settings.recipients)
@@ -143,6 +163,7 @@ async def build(settings: Settings, metrics: Metrics | None = None) -> AsyncGene
             door,
             jobs,
             transient,
+            uploads,
             recipients,
             documents,
             lots,
@@ -175,6 +196,21 @@ async def _for_searches(database: Database, settings: Settings, metrics: Metrics
         await replica.close()
 
 
+def make_blobs(settings: Settings, metrics: Metrics) -> BlobStore:
+    """The blob store that the settings name."""
+    if settings.blob_bucket is None:
+        return Blobs(settings.blob_folder, metrics)
+    from fhir_server.store import blobs_s3  # its client is an extra, for those who have such a store
+
+    return blobs_s3.connect(
+        settings.blob_bucket,
+        endpoint=settings.s3_endpoint,
+        region=settings.s3_region,
+        access_key=secret(settings.s3_access_key),
+        secret_key=secret(settings.s3_secret_key),
+    )
+
+
 def _warn(settings: Settings) -> None:
     """What an operator should know before he wonders."""
     if settings.seal == "required" and settings.seal_trust is None:
@@ -203,6 +239,12 @@ def make_dispatcher(parts: Parts, adapters: Mapping[str, Adapter]) -> Dispatcher
         settings=parts.settings,
         metrics=parts.metrics,
     )
+
+
+def make_service(parts: Parts, page_links: PageLinks) -> Service:
+    """What the interactions of FHIR are given."""
+    expunge = Expunge(parts.database)
+    return Service(parts.archive, parts.door, parts.blobs, page_links, parts.settings, parts.uploads, expunge)
 
 
 class Application(FastAPI):
@@ -247,8 +289,7 @@ def create(settings: Settings | None = None) -> Application:
     @contextlib.asynccontextmanager
     async def serving(app: Application) -> AsyncGenerator[None]:
         async with build(settings, watch.metrics) as parts:
-            page_links = PageLinks(await parts.clients.key("page-links"))
-            service = Service(parts.archive, parts.door, parts.blobs, page_links, settings)
+            service = make_service(parts, PageLinks(await parts.clients.key("page-links")))
             authentication = Authentication(parts.clients)
             app.edge = Edge(service, authentication, watch=watch)
             app.exposition = Exposition(parts.metrics, parts.database)

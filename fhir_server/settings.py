@@ -48,7 +48,13 @@ class Settings(BaseSettings):
         default=5.0, gt=0, description="Age from which on a replica is passed over for the primary."
     )
     redis: SecretStr | None = Field(default=None, description="Redis or Valkey to use; embedded when unset.")
-    blobs: Path | None = Field(default=None, description="Folder of the blob store; under `data` when unset.")
+    blobs: str | None = Field(
+        default=None, description="Blob store: a folder, or s3://bucket/prefix; a folder under `data` when unset."
+    )
+    s3_endpoint: str | None = Field(default=None, description="Address of the S3 service; that of AWS when unset.")
+    s3_region: str = Field(default="us-east-1", description="Region of the S3 bucket.")
+    s3_access_key: SecretStr | None = Field(default=None, description="Access key of the S3 bucket.")
+    s3_secret_key: SecretStr | None = Field(default=None, description="Secret key of the S3 bucket.")
     connections: int = Field(default=6, ge=2, le=64, description="PostgreSQL connections per process.")
     statement_timeout_ms: int = Field(default=15_000, ge=100, description="Longest time that one query may take.")
     audit_sync: bool = Field(
@@ -60,6 +66,11 @@ class Settings(BaseSettings):
     token_attempts_per_minute: int = Field(default=20, ge=1, description="Failed token requests allowed per client.")
     max_body_mb: int = Field(default=64, ge=1, description="Largest FHIR body accepted.")
     max_binary_mb: int = Field(default=512, ge=1, description="Largest raw Binary or scanned file accepted.")
+    max_bundle_entries: int = Field(default=5000, ge=1, description="Most entries of a batch or transaction.")
+    update_create: bool = Field(default=True, description="May an update create under an id that the client chose?")
+    require_if_match: bool = Field(default=False, description="Must an update name the version that it replaces?")
+
+    upload_hours: int = Field(default=24, ge=1, description="Time for which an interrupted upload may go on.")
 
     organization_name: str = Field(
         default="Service de prévention et de santé au travail (démonstration)",
@@ -70,6 +81,9 @@ class Settings(BaseSettings):
     production: bool = Field(default=False, description="True refuses test and demonstration INS (OID .10 and .11).")
 
     incoming: Path | None = Field(default=None, description="Drop folder of scan lots; under `data` when unset.")
+    keep_done_days: int = Field(
+        default=0, ge=0, description="Days for which received lots stay in `done/`; 0 for ever."
+    )
     watch_seconds: float = Field(default=5.0, gt=0, description="Pause between two looks into the drop folder.")
     seal: Literal["required", "optional"] = Field(default="required", description="Is an unsealed lot refused?")
     timestamp: Literal["required", "optional"] = Field(
@@ -92,8 +106,13 @@ class Settings(BaseSettings):
     stalled_seconds: float = Field(default=30.0, gt=0, description="Silence after which a worker is taken for dead.")
 
     @cached_property
+    def blob_bucket(self) -> str | None:
+        """The blob store as `s3://bucket/prefix`, where it is not a folder."""
+        return self.blobs if self.blobs and self.blobs.startswith("s3://") else None
+
+    @cached_property
     def blob_folder(self) -> Path:
-        return self.blobs or self.data / "blobs"
+        return Path(self.blobs) if self.blobs else self.data / "blobs"
 
     @cached_property
     def incoming_folder(self) -> Path:

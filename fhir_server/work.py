@@ -40,6 +40,7 @@ async def work(parts: Parts, stop: asyncio.Event) -> None:
         ]
         running.append(asyncio.create_task(_revive(jobs, dispatcher, parts.settings.stalled_seconds)))
         running.append(asyncio.create_task(_watch(drop_folder, parts.settings.watch_seconds)))
+        running.append(asyncio.create_task(_tidy(parts, drop_folder)))
         await stop.wait()
         for task in running:
             task.cancel()
@@ -89,6 +90,20 @@ async def _revive(jobs: App, dispatcher: Dispatcher, stalled_seconds: float) -> 
         except Exception:
             log.exception("stalled jobs could not be looked for")
         await asyncio.sleep(stalled_seconds / 2)
+
+
+async def _tidy(parts: Parts, drop_folder: DropFolder) -> None:
+    """At the start and every hour: forget what nobody can use any more."""
+    while True:
+        try:
+            await asyncio.to_thread(parts.blobs.open)
+            await parts.lots.forget_abandoned()
+            await parts.uploads.purge()
+            if days := parts.settings.keep_done_days:
+                await asyncio.to_thread(drop_folder.forget, days)
+        except Exception:
+            log.exception("what is left over could not be removed")
+        await asyncio.sleep(3600)
 
 
 async def _watch(drop_folder: DropFolder, pause: float) -> None:

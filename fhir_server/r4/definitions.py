@@ -69,16 +69,17 @@ def elements_of(path: str) -> Mapping[str, Element]:
 
 
 @cache
+def base_of(path: str) -> str | None:
+    """The type that a type or backbone specialises: `Quantity` of Age, `BackboneElement` of `Patient.contact`."""
+    row = _table("elements.json").get(path)
+    return (row["base"] or None) if row else None
+
+
+@cache
 def codes_of(value_set: str) -> ValueSet:
     """The codes of a value set named by `Element.value_set`; KeyError for the two that are not lists."""
     row = _table("codes.json")[value_set]
     return ValueSet(row["system"], frozenset(row["codes"]))
-
-
-@cache
-def compartment_of_patient() -> Mapping[str, tuple[str, ...]]:
-    """Resource type -> the search parameters that put it into the compartment of a Patient."""
-    return {name: tuple(codes) for name, codes in _table("patient_compartment.json").items()}
 
 
 @cache

@@ -62,8 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     known: list[Json] = json.loads(numbered.read_text("utf-8")) if numbered.exists() else []
     numbers = {row["url"]: row["number"] for row in known}
     write(numbered, search_parameter_table(resources_of(options.search_parameters), types, numbers))
-    compartment = json.loads((folder / "compartmentdefinition-patient.json").read_bytes())
-    write(TABLES / "patient_compartment.json", compartment_table(compartment))
+    write(TABLES / "compartments.json", compartment_table(structures))
+    write(TABLES / "constraints.json", constraint_table(structures, types))
     return 0
 
 
@@ -205,9 +205,47 @@ def search_parameter_table(
     return rows
 
 
-def compartment_table(compartment: Json) -> dict[str, list[str]]:
-    """Resource type -> the parameters that put a resource into the compartment; types outside it are left out."""
-    return {one["code"]: sorted(one["param"]) for one in compartment["resource"] if one.get("param")}
+def constraint_table(structures: Iterable[Json], types: Mapping[str, Json]) -> list[Json]:
+    """The rules that the definitions state in FHIRPath, each with the type or element that it holds for.
+
+    What a type inherits stands once, at the type that states it; what the package took from later releases names its
+    source. SimpleQuantity and its like are profiles: their rules stand at each element that is one.
+    """
+    known = [one for one in structures if one["resourceType"] == "StructureDefinition" and one["version"] == R4]
+    profiled = {one["url"]: one for one in known if one.get("derivation") == "constraint"}
+    rows: list[Json] = []
+    for structure in known:
+        if structure["name"] not in types or structure.get("derivation") == "constraint":
+            continue
+        for element in structure["snapshot"]["element"]:
+            path: str = element["path"]
+            parent, _, last = path.rpartition(".")
+            if path not in types and last not in types.get(parent, {"elements": ()})["elements"]:
+                continue
+            profiles = (url for one in element.get("type", ()) for url in one.get("profile", ()) if url in profiled)
+            stated = [*element.get("constraint", ())]
+            stated += [one for url in profiles for one in profiled[url]["snapshot"]["element"][0]["constraint"]]
+            rows.extend(
+                {"path": path} | {name: one[name] for name in ("key", "severity", "expression", "human")}
+                for one in stated
+                if "source" not in one
+            )
+    return rows
+
+
+def compartment_table(definitions: Iterable[Json]) -> dict[str, list[str]]:
+    """`Compartment/Type` -> the parameters that put a resource into the compartment; types outside it are left out.
+
+    `{def}`, the resource that the compartment is of, is no parameter. HL7's definitions stand beside the structures;
+    the package's own file of the compartment of a Patient has additions of its maker.
+    """
+    return {
+        f"{compartment['code']}/{one['code']}": sorted(parameters)
+        for compartment in sorted(definitions, key=lambda one: str(one.get("code")))
+        if compartment["resourceType"] == "CompartmentDefinition"
+        for one in compartment["resource"]
+        if (parameters := set(one.get("param", ())) - {"{def}"})
+    }
 
 
 def write(file: Path, table: Mapping[str, Any] | Sequence[Any]) -> None:

@@ -13,12 +13,12 @@ from fhir_server.outcomes import BadParameter, Issue, NotFound
 from fhir_server.r4.index_values import period_of
 from fhir_server.r4.references import is_local
 from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
-from fhir_server.r4.search_query import DEFAULT_COUNT, LARGEST_COUNT
+from fhir_server.r4.search_criteria import DEFAULT_COUNT, LARGEST_COUNT
 from fhir_server.records import audit
 from fhir_server.rest.http import Answer, Exchange
 from fhir_server.rest.service import Service
 from fhir_server.store.access_log import Access
-from fhir_server.store.search import Place
+from fhir_server.store.ordering import Place
 from mappings.audit_event import Access as AccessFacts
 from mappings.audit_event import Interaction, to_audit_event
 
@@ -84,7 +84,7 @@ async def search(exchange: Exchange, service: Service, pairs: list[tuple[str, st
 
     links = [{"relation": "self", "url": link(place)}]
     if more:
-        links.append({"relation": "next", "url": link(Place(None, page[-1].id))})
+        links.append({"relation": "next", "url": link(Place((), page[-1].id))})
     bundle = {
         "resourceType": "Bundle",
         "type": "searchset",

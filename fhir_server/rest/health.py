@@ -1,21 +1,20 @@
 """Health: `/livez` (this process turns) and `/readyz` (it can do its work, and is not about to stop)."""
 
 import asyncio
-import os
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from fhir_server.outcomes import Failure
+from fhir_server.ports import BlobStore
 from fhir_server.rest.watch import Watch
-from fhir_server.store.blobs import Blobs
 from fhir_server.store.database import Database
 from fhir_server.store.transient import Transient
 
 PATIENCE = 3.0
 
 
-def health_routes(database: Database, transient: Transient, blobs: Blobs, watch: Watch) -> APIRouter:
+def health_routes(database: Database, transient: Transient, blobs: BlobStore, watch: Watch) -> APIRouter:
     router = APIRouter()
 
     @router.get("/livez")
@@ -29,7 +28,7 @@ def health_routes(database: Database, transient: Transient, blobs: Blobs, watch:
             return JSONResponse({"status": "stopping"}, status_code=503)
         parts = {
             "postgres": await _answers(database),
-            "blobs": os.access(blobs.path(bytes(32)).parents[2], os.W_OK),
+            "blobs": await blobs.answers(),
             "redis": await transient.answers(),
         }
         ready = parts["postgres"] and parts["blobs"]

@@ -38,6 +38,7 @@ class Exchange:
     __slots__ = (
         "_receive",
         "asked_format",
+        "asked_pretty",
         "caller",
         "headers",
         "interaction",
@@ -55,6 +56,7 @@ class Exchange:
         self.segments = segments
         self.caller: Caller | None = None
         self.asked_format: str | None = None  # the _format of a form that was posted
+        self.asked_pretty: str | None = None  # and its _pretty
         self.request_id = request_id_of(self.headers)
         self.interaction = UNKNOWN  # its name in the log and in the metrics, once its route is found
         self.status = 0  # of the answer, once it has begun
@@ -115,6 +117,20 @@ def request_id_of(headers: Mapping[bytes, bytes]) -> str:
     """The X-Request-Id that the client gave, where it is one; otherwise a new one."""
     given = headers.get(b"x-request-id", b"").decode("latin-1")
     return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+
+
+RETURNS = frozenset({"minimal", "representation", "OperationOutcome"})
+
+
+def preferred_return(exchange: Exchange) -> tuple[str, list[Header]]:
+    """What a writer wants back (`Prefer: return=`), the representation where he does not say, and how it is echoed.
+
+    https://hl7.org/fhir/R4/http.html#ops, RFC 7240 section 3
+    """
+    asked = exchange.prefers("return")
+    if asked not in RETURNS:
+        return "representation", []
+    return asked, [(b"preference-applied", f"return={asked}".encode())]
 
 
 def decode_pairs(query: bytes) -> list[tuple[str, str]]:

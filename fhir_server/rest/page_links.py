@@ -13,7 +13,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from fhir_server.outcomes import BadParameter
-from fhir_server.store.search import Place
+from fhir_server.store.ordering import Place
 
 NONCE = 12
 

@@ -4,25 +4,30 @@ The Bundle is made of the stored bytes, laid side by side.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from urllib.parse import urlencode
 
 import orjson
 
-from fhir_server.outcomes import Issue, UnsupportedMediaType
-from fhir_server.r4 import search_query
-from fhir_server.r4.search_query import SearchQuery
+from fhir_server.caller import Caller
+from fhir_server.outcomes import Forbidden, Issue, NotSupported, UnsupportedMediaType
+from fhir_server.r4 import compartments, search_query, summary
+from fhir_server.r4.search_criteria import AnyOf, Criterion, IdIs, ReferenceIs, SearchQuery
+from fhir_server.r4.search_parameters import parameters_of
+from fhir_server.r4.summary import Subset, subset
 from fhir_server.records.audit import query_for_trail
 from fhir_server.rest import audit_events
 from fhir_server.rest.http import Answer, Exchange, decode_pairs, outcome
 from fhir_server.rest.service import Service
 from fhir_server.store.includes import Included
-from fhir_server.store.search import Page, Place
+from fhir_server.store.ordering import Place
+from fhir_server.store.search import Page
 
 Pairs = list[tuple[str, str]]
 
 
 async def search(exchange: Exchange, service: Service) -> Answer:
-    """GET Type?..."""
+    """GET Type?..., or Compartment/id/Type?..."""
     return await _search(exchange, service, exchange.pairs())
 
 
@@ -31,42 +36,86 @@ async def search_by_post(exchange: Exchange, service: Service) -> Answer:
     if exchange.media_type() != "application/x-www-form-urlencoded":
         raise UnsupportedMediaType("A search by POST is application/x-www-form-urlencoded")
     body = decode_pairs(await exchange.body(1024 * 1024))
-    exchange.asked_format = dict(body).get("_format")
+    exchange.asked_format, exchange.asked_pretty = dict(body).get("_format"), dict(body).get("_pretty")
     return await _search(exchange, service, exchange.pairs() + body, sealed=True)
 
 
 async def _search(exchange: Exchange, service: Service, pairs: Pairs, *, sealed: bool = False) -> Answer:
-    resource_type = exchange.segments[0]
+    *compartment, resource_type = (one for one in exchange.segments if one != "_search")
+    path = "/".join((*compartment, resource_type))
     caller = exchange.known_caller()
     caller.must("s", resource_type)
     place: Place | None = None
     if cursor := dict(pairs).get("_cursor"):
-        pairs, place = service.page_links.open(caller.client_id, resource_type, cursor)
+        pairs, place = service.page_links.open(caller.client_id, path, cursor)
         sealed = True
     if resource_type == "AuditEvent":
+        if compartment and not place:
+            pairs = [_of_worker(compartment), *pairs]
         return await audit_events.search(exchange, service, pairs, place)
-    query = search_query.parse(resource_type, pairs, lenient=exchange.prefers("handling") == "lenient")
+    part = summary.wish(pairs, resource_type)
+    query = search_query.parse(resource_type, part.others, lenient=exchange.prefers("handling") == "lenient")
+    if compartment:
+        query = replace(query, criteria=(_within(compartment, resource_type), *query.criteria))
+    if query.explained:
+        return await _explained(service, caller, query)
     text = query_for_trail(resource_type, query.applied)
     page = await service.archive.search(caller, query, place, exchange.request_id, text)
     along = await service.archive.along(caller, query, page, exchange.request_id)
-    self_link = (
-        f"_cursor={service.page_links.seal(caller.client_id, resource_type, list(query.applied), place)}"
-        if sealed
-        else urlencode(query.applied, safe="/:,|")
-    )
-    next_link = (
-        f"_cursor={service.page_links.seal(caller.client_id, resource_type, list(query.applied), page.next)}"
-        if page.next
-        else None
-    )
-    return Answer(200, searchset(service.base, query, page, along, self_link, next_link))
+    applied = [*query.applied, *part.own]
+
+    def link(at: Place | None) -> str:
+        return f"_cursor={service.page_links.seal(caller.client_id, path, applied, at)}"
+
+    self_link = link(place) if sealed else urlencode(applied, safe="/:,|")
+    next_link = link(page.next) if page.next else None
+    return Answer(200, searchset(service.base, path, query, page, along, self_link, next_link, part.subset))
+
+
+def _within(compartment: Sequence[str], resource_type: str) -> Criterion:
+    """What is in a compartment: https://hl7.org/fhir/R4/compartmentdefinition.html"""
+    of, resource_id = compartment
+    codes = compartments.parameters(of, resource_type)
+    found: list[Criterion] = [
+        ReferenceIs(parameters_of(resource_type)[code], (f"{of}/{resource_id}",)) for code in codes
+    ]
+    if of == resource_type:
+        found.append(IdIs((resource_id,)))
+    if not found:
+        raise NotSupported(f"No {resource_type} is in the compartment of a {of}")
+    return AnyOf(tuple(found))
+
+
+def _of_worker(compartment: Sequence[str]) -> tuple[str, str]:
+    """The trail is kept by worker."""
+    if compartment[0] != "Patient":
+        raise NotSupported(f"The trail is not searched in the compartment of a {compartment[0]}")
+    return "patient", compartment[1]
+
+
+async def _explained(service: Service, caller: Caller, query: SearchQuery) -> Answer:
+    """`_explain=true`: the statement and its plan, for operators. Raises Forbidden."""
+    if caller.role != "operator":
+        raise Forbidden("Only an operator may see how a search is carried out")
+    caller.must_search(query.asked_types)
+    statement, plan = await service.archive.searches.explain(query)
+    told = {"statement": statement, "plan": orjson.dumps(plan, option=orjson.OPT_INDENT_2).decode()}
+    parameters = [{"name": name, "valueString": text} for name, text in told.items()]
+    return Answer(200, orjson.dumps({"resourceType": "Parameters", "parameter": parameters}))
 
 
 def searchset(
-    base: str, query: SearchQuery, page: Page, along: Sequence[Included], self_link: str, next_link: str | None
+    base: str,
+    path: str,
+    query: SearchQuery,
+    page: Page,
+    along: Sequence[Included],
+    self_link: str,
+    next_link: str | None,
+    part: Subset | None = None,
 ) -> bytes:
-    """The Bundle of one page, as bytes."""
-    url = f"{base}/{query.resource_type}"
+    """The Bundle of one page, as bytes; of each resource the part that is wanted."""
+    url = f"{base}/{path}"
     links = [{"relation": "self", "url": f"{url}?{self_link}" if self_link else url}]
     if next_link:
         links.append({"relation": "next", "url": f"{url}?{next_link}"})
@@ -74,13 +123,15 @@ def searchset(
     if page.total is not None:
         head["total"] = page.total
     head["link"] = links
-    prefix = b'{"fullUrl":"' + url.encode() + b"/"
+    prefix = b'{"fullUrl":"%s/%s/' % (base.encode(), query.resource_type.encode())
     entries = [
-        b'%s%s","resource":%s,"search":{"mode":"match"}}' % (prefix, hit.id.encode(), hit.doc) for hit in page.hits
+        b'%s%s","resource":%s,"search":{"mode":"match"}}'
+        % (prefix, hit.id.encode(), subset(hit.doc, query.resource_type, part) if part else hit.doc)
+        for hit in page.hits
     ]
     entries += [
         b'{"fullUrl":"%s/%s/%s","resource":%s,"search":{"mode":"include"}}'
-        % (base.encode(), one.type.encode(), one.id.encode(), one.doc)
+        % (base.encode(), one.type.encode(), one.id.encode(), subset(one.doc, one.type, part) if part else one.doc)
         for one in along
     ]
     if query.ignored:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from fhir_server.metrics import Metrics
 from fhir_server.store import queries
 from fhir_server.store.batching import Batcher
-from fhir_server.store.database import Connection, Database
+from fhir_server.store.database import Connection, Database, Lent
 
 SQL = queries.load("access_log")
 LARGEST_GROUP = 512
@@ -100,6 +100,22 @@ class AccessLog:
             cursor = await connection.execute(SQL["count"], _parameters(patient_id, entity, low, high))
             row = await cursor.fetchone()
             return row[0] if row else 0
+
+
+class AccessesWithin(AccessLog):
+    """The trail of what is read inside a transaction: its rows are kept when the transaction is."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(Lent(connection), sync=True)
+        self._connection = connection
+        self._rows: list[AccessRow] = []
+
+    async def append(self, row: AccessRow) -> None:
+        self._rows.append(row)
+
+    async def flush(self) -> None:
+        rows, self._rows = self._rows, []
+        await insert_accesses(self._connection, rows)
 
 
 def _parameters(

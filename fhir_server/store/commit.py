@@ -4,8 +4,9 @@ One commit costs one flush of the disk, whatever it holds: 64 writers sharing co
 they wrote alone (docs/performance.md). A unit is all or nothing; a unit that fails leaves the others alone.
 """
 
+import contextlib
 import time
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
@@ -16,14 +17,25 @@ import structlog
 from psycopg import errors
 
 from fhir_server.metrics import Metrics
-from fhir_server.outcomes import Conflict, DanglingReference, Failure, Gone, Issue, NotFound, VersionConflict
+from fhir_server.outcomes import (
+    Conflict,
+    DanglingReference,
+    Failure,
+    Gone,
+    Issue,
+    MethodNotAllowed,
+    NotFound,
+    PreconditionRequired,
+    VersionConflict,
+)
 from fhir_server.r4.resource_types import TYPE_NAME
-from fhir_server.store import queries
+from fhir_server.store import index_rows, queries
 from fhir_server.store.access_log import AccessRow, insert_accesses
 from fhir_server.store.batching import Batcher
 from fhir_server.store.database import Connection, Database
+from fhir_server.store.labels import keep_labels
 from fhir_server.store.resources import Key
-from fhir_server.store.search_index import NO_ROWS, IndexRows, references_to, rows_of
+from fhir_server.store.search_index import NO_ROWS, IndexRows, own_hash, references_to, rows_of
 
 SQL = queries.load("resources")
 LARGEST_GROUP = 64
@@ -37,8 +49,10 @@ log = structlog.get_logger(__name__)
 class Write:
     """One resource to be written. `render(version, updated)` gives the bytes to keep; None deletes.
 
-    `must` says what has to be there: `create` nothing, `update` something, `either` anything.
-    `references` are the local references of the document: (FHIRPath, type number, id).
+    `must` says what has to be there: `create` nothing, `update` something, `either` anything. `only_new` refuses
+    what is there and not deleted, `may_create` off what never was, `needs_version` a change without `expected_version`.
+    `references` are the local references of the document: (FHIRPath, type number, id). `where` is the place in a
+    Bundle.
     """
 
     type: int
@@ -50,6 +64,10 @@ class Write:
     expected_version: int | None = None
     blob_sha256: bytes | None = None
     blob_size: int | None = None
+    only_new: bool = False
+    may_create: bool = True
+    needs_version: bool = False
+    where: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +95,22 @@ class Unit:
     """All or nothing. `plan` runs inside the transaction, after the advisory `locks` of its conditions are held.
 
     `alongside` runs in the same transaction after the resources are written: rows of other tables (scan lots,
-    deliveries, jobs). A Failure raised by `plan` or `alongside` is the unit's own answer.
+    deliveries, jobs). A Failure raised by `plan` or `alongside` is the unit's own answer. `may_name` says of which
+    types (by number) a failure may name a resource that the unit does not name itself.
     """
 
     plan: Callable[[Connection], Awaitable[Plan]]
     touches: frozenset[Key] = frozenset()
     locks: frozenset[int] = frozenset()
     alongside: Callable[[Connection, Sequence[Written]], Awaitable[None]] | None = None
+    may_name: Callable[[int], bool] = lambda _type: True
 
 
 @dataclass(slots=True)
 class _Planned:
-    unit: Unit
     plan: Plan
+    alongside: Callable[[Connection, Sequence[Written]], Awaitable[None]] | None = None
+    may_name: Callable[[int], bool] = lambda _type: True
     written: list[Written] = field(default_factory=list)
 
 
@@ -205,26 +226,38 @@ class Commits:
                 if claimed.overlap(plan):
                     results[number] = _Overlaps()
                     continue
-                planned[number] = _Planned(unit, plan)
+                planned[number] = _Planned(plan, unit.alongside, unit.may_name)
             current = await _load_current(connection, planned.values())
             known = await _load_references(connection, planned.values())
             for number, entry in list(planned.items()):
                 try:
                     _check(entry.plan.writes, current, known)
-                    await _check_referrers(connection, entry.plan.writes)
+                    await _check_referrers(connection, entry.plan.writes, entry.may_name)
                 except Failure as failure:
                     results[number] = failure
                     del planned[number]
             updated = _milliseconds(self._now())
             await _store(connection, planned.values(), current, updated)
             for entry in planned.values():
-                if entry.unit.alongside:
-                    await entry.unit.alongside(connection, entry.written)
+                if entry.alongside:
+                    await entry.alongside(connection, entry.written)
         self._database.last_write = time.monotonic()
         self._metrics.commit_units.observe(len(units))
         self._metrics.commit_seconds.observe(time.perf_counter() - began)
         results.update({number: entry.written for number, entry in planned.items()})
         return [results[number] for number in range(len(units))]
+
+
+@contextlib.asynccontextmanager
+async def as_if(connection: Connection, writes: Sequence[Write]) -> AsyncGenerator[None]:
+    """Inside it, the database is as it will be after these writes, unchecked; outside, it is as it was.
+
+    For criteria that are asked between two steps of one transaction (R4 3.1.0.11.2).
+    """
+    async with connection.transaction(force_rollback=True):
+        planned = [_Planned(Plan(writes))]
+        await _store(connection, planned, await _load_current(connection, planned), _milliseconds(_now()))
+        yield
 
 
 def _keys_of(unit: Unit) -> Iterable[Hashable]:
@@ -268,18 +301,23 @@ def _check(writes: Sequence[Write], current: dict[Key, _Current], known: set[Key
     gone = {(write.type, write.id) for write in writes if not write.render}
     missing: list[Issue] = []
     for write in writes:
-        _check_version(write, current.get((write.type, write.id)))
-        missing.extend(
+        try:
+            _check_version(write, current.get((write.type, write.id)))
+        except Failure as failure:
+            raise failure.within(write.where) from None
+        faults = [
             Issue("error", "not-found", f"{TYPE_NAME[t]}/{i} does not exist on this server", where)
             for where, t, i in write.references
             if (t, i) not in here and ((t, i) not in known or (t, i) in gone)
-        )
+        ]
+        if faults:
+            missing.extend(DanglingReference(issues=faults).within(write.where).issues)
     if missing:
         raise DanglingReference(issues=missing)
 
 
-async def _check_referrers(connection: Connection, writes: Sequence[Write]) -> None:
-    """What others refer to stays. Raises Conflict naming one of them.
+async def _check_referrers(connection: Connection, writes: Sequence[Write], may_name: Callable[[int], bool]) -> None:
+    """What others refer to stays. Raises Conflict, naming one of them where that may be named.
 
     What the same unit writes does not count: it was checked that nothing of it refers to what goes.
     """
@@ -291,11 +329,20 @@ async def _check_referrers(connection: Connection, writes: Sequence[Write]) -> N
         others = ([other.type for other in writes], [other.id for other in writes])
         found = await (await connection.execute(SQL["referrer"], (hashes, *others))).fetchone()
         if found:
-            raise Conflict(f"{TYPE_NAME[write.type]}/{write.id} is referred to by {TYPE_NAME[found[0]]}/{found[1]}")
+            other = f"{TYPE_NAME[found[0]]}/{found[1]}" if may_name(found[0]) else "another resource"
+            text = f"{TYPE_NAME[write.type]}/{write.id} is referred to by {other}"
+            raise Conflict(text, expression=write.where)
 
 
 def _check_version(write: Write, found: _Current | None) -> None:
     name = f"{TYPE_NAME[write.type]}/{write.id}"
+    there = found is not None and not found.deleted
+    if write.only_new and there:
+        raise VersionConflict(f"{name} exists already (If-None-Match: *)")
+    if found is None and not write.may_create:
+        raise MethodNotAllowed(f"{name} does not exist, and here the server gives the ids: create it by POST")
+    if there and write.needs_version and write.expected_version is None:
+        raise PreconditionRequired(f'{name} is changed over a version that you name: If-Match: W/"..."')
     if write.must == "create" and found is not None:
         raise Conflict(f"{name} exists already")
     if write.must == "update" and found is None:
@@ -303,8 +350,8 @@ def _check_version(write: Write, found: _Current | None) -> None:
     if write.must == "update" and found and found.deleted and write.render is None:
         raise Gone(f"{name} is deleted already")
     if write.expected_version is not None and (found is None or found.version != write.expected_version):
-        there = f"version {found.version}" if found else "no version"
-        raise VersionConflict(f"{name} has {there}, not version {write.expected_version}")
+        has = f"version {found.version}" if found else "no version"
+        raise VersionConflict(f"{name} has {has}, not version {write.expected_version}")
 
 
 async def _store(
@@ -331,6 +378,7 @@ async def _store(
         await _insert(connection, creations, updated)
     if changes:
         await _replace(connection, changes, updated)
+    await keep_labels(connection, (result.doc for entry in entries for result in entry.written))
     await insert_accesses(connection, [row for entry in entries for row in entry.plan.accesses])
 
 
@@ -347,9 +395,11 @@ async def _insert(connection: Connection, creations: list[tuple[Written, Write]]
             [write.blob_sha256 for _, write in creations],
             [write.blob_size for _, write in creations],
             [result.doc for result, _ in creations],
+            [own_hash(f"{TYPE_NAME[write.type]}/{write.id}") for _, write in creations],
+            *index_rows.columns_of(write.rows for _, write in creations),
         ),
     )
-    await _insert_rows(connection, list(zip(rids, (write.rows for _, write in creations), strict=True)))
+    await index_rows.insert(connection, list(zip(rids, (write.rows for _, write in creations), strict=True)))
 
 
 async def _replace(connection: Connection, changes: list[tuple[_Current, Written, Write]], updated: datetime) -> None:
@@ -364,6 +414,7 @@ async def _replace(connection: Connection, changes: list[tuple[_Current, Written
             [write.blob_sha256 for _, _, write in changes],
             [write.blob_size for _, _, write in changes],
             [result.doc for _, result, _ in changes],
+            *index_rows.columns_of(write.rows if write.render else NO_ROWS for _, _, write in changes),
         ),
     )
     obsolete: list[tuple[int, IndexRows]] = []
@@ -371,34 +422,7 @@ async def _replace(connection: Connection, changes: list[tuple[_Current, Written
     for found, _, write in changes:
         before = rows_of(orjson.loads(found.doc)) if found.doc else NO_ROWS
         after = write.rows if write.render else NO_ROWS
-        obsolete.append((found.rid, _difference(before, after)))
-        additional.append((found.rid, _difference(after, before)))
-    await _delete_rows(connection, obsolete)
-    await _insert_rows(connection, additional)
-
-
-def _difference(left: IndexRows, right: IndexRows) -> IndexRows:
-    return IndexRows(left.tokens - right.tokens, left.periods - right.periods, left.words - right.words)
-
-
-async def _insert_rows(connection: Connection, rows: list[tuple[int, IndexRows]]) -> None:
-    await _each_table(connection, rows, "insert")
-
-
-async def _delete_rows(connection: Connection, rows: list[tuple[int, IndexRows]]) -> None:
-    await _each_table(connection, rows, "delete")
-
-
-async def _each_table(connection: Connection, rows: list[tuple[int, IndexRows]], verb: str) -> None:
-    for table, columns in (
-        ("tokens", _columns(((h,), rid) for rid, row in rows for h in row.tokens)),
-        ("periods", _columns((period, rid) for rid, row in rows for period in row.periods)),
-        ("words", _columns((word, rid) for rid, row in rows for word in row.words)),
-    ):
-        if columns:
-            await connection.execute(SQL[f"{verb}_{table}"], columns)
-
-
-def _columns(rows: Iterable[tuple[tuple[int | str, ...], int]]) -> list[list[int | str]]:
-    """Rows (values, rid) as one list per column, as `unnest` wants them."""
-    return [list(column) for column in zip(*((*values, rid) for values, rid in rows), strict=True)]
+        obsolete.append((found.rid, index_rows.difference(before, after)))
+        additional.append((found.rid, index_rows.difference(after, before)))
+    await index_rows.delete(connection, obsolete)
+    await index_rows.insert(connection, additional)

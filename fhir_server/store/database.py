@@ -159,6 +159,26 @@ class Database:
         self._idle[plans].append(connection)
 
 
+class Lent(Database):
+    """One transaction as a database of its own: who asks through it sees what was written in it so far."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__("", connections=1, statement_timeout_ms=0)
+        self._lent = connection
+
+    @contextlib.asynccontextmanager
+    async def connection(self, plans: Plans = "custom") -> AsyncGenerator[Connection]:
+        """The connection of the transaction, however often it is asked for."""
+        try:
+            await self._lent.execute(_PLANS[plans].replace(b"set ", b"set local "))
+            yield self._lent
+        except psycopg.Error as error:
+            failure = translate(error)
+            if failure is error:
+                raise
+            raise failure from error
+
+
 def migrations() -> Iterable[tuple[int, str, str]]:
     """(number, name, SQL) of every migration, in order."""
     folder = resources.files("fhir_server.store.migrations")

@@ -1,69 +1,34 @@
 """Search on one resource type: criteria become one SQL statement, and its page is rechecked on the documents.
 
-https://hl7.org/fhir/R4/search.html - docs/adr/0003. Every value travels as a parameter; the text of a
-statement is made only of the constants below.
+https://hl7.org/fhir/R4/search.html - docs/adr/0003.
 """
 
-import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import orjson
 
 from fhir_server.outcomes import TooCostly
-from fhir_server.r4.index_values import Text, extract
 from fhir_server.r4.resource_types import TYPE_NUMBER
-from fhir_server.r4.search_query import (
-    Chained,
-    Comparison,
+from fhir_server.r4.search_criteria import (
     Criterion,
-    DateIs,
-    IdIs,
     ReferenceHas,
     ReferenceIs,
     SearchQuery,
     StringIs,
     TokenIs,
-    UpdatedIs,
     UriIs,
-    approximate,
 )
+from fhir_server.store import conditions, ordering
 from fhir_server.store.database import Connection, Database
-from fhir_server.store.search_index import (
-    folded,
-    hashed,
-    param_key,
-    reference_by_identifier,
-    reference_to,
-    token_any_system,
-    token_with_system,
-    uri_is,
-)
+from fhir_server.store.ordering import MOST_SORTED, Key, Place
+from fhir_server.store.resolving import resolved
+from fhir_server.store.search_index import hashed
+from fhir_server.store.statement import Statement
 
-COMPARISONS = {
-    # prefix: (condition on the columns low and high of the resource); R4 3.1.1.4.6
-    "eq": "({low} >= %s and {high} <= %s)",
-    "ne": "not ({low} >= %s and {high} <= %s)",
-    "gt": "({high} > %s)",
-    "lt": "({low} < %s)",
-    "ge": "({high} > %s or ({low} >= %s and {high} <= %s))",
-    "le": "({low} < %s or ({low} >= %s and {high} <= %s))",
-    "sa": "({low} >= %s)",
-    "eb": "({high} <= %s)",
-    "ap": "({low} < %s and {high} > %s)",
-}
-LAST = 2**62
 BOOLEANS = frozenset({"true", "false"})  # need not stand in the document: a date of death is `deceased=true`
-MOST_CHAINED = 1000
-
-
-class Place(NamedTuple):
-    """Where a page ended: the sort value and the internal key of its last row."""
-
-    value: int | None
-    rid: int
 
 
 class Found(NamedTuple):
@@ -74,7 +39,6 @@ class Found(NamedTuple):
     version: int
     updated: datetime
     doc: bytes
-    sort_value: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,21 +50,6 @@ class Page:
     total: int | None
 
 
-class _Statement:
-    """SQL text with its parameters, grown together so that they cannot fall apart."""
-
-    def __init__(self) -> None:
-        self.text: list[str] = []
-        self.values: list[Any] = []
-
-    def add(self, text: str, *values: Any) -> None:
-        self.text.append(text)
-        self.values.extend(values)
-
-    def __str__(self) -> str:
-        return " ".join(self.text)
-
-
 class Search:
     """Searches over one database."""
 
@@ -108,60 +57,42 @@ class Search:
         self._database = database
 
     async def page(self, query: SearchQuery, after: Place | None) -> Page:
-        """One page of hits. Raises Unavailable when the statement takes longer than allowed."""
+        """One page of hits. Raises BadParameter, TooCostly, and Unavailable when the statement takes too long."""
         async with self._database.connection("generic" if _is_by_one_hash(query) else "custom") as connection:
-            query = await _unchained(connection, query)
+            query = await resolved(connection, query)
             if query.only_count or query.count == 0:
-                return Page((), None, await self._count(connection, query))
-            statement = _select(query, after)
-            cursor = await connection.execute(str(statement).encode(), statement.values, binary=True)
-            rows = [Found(*row) for row in await cursor.fetchall()]
-            more = len(rows) > query.count
-            rows = rows[: query.count]
-            place = Place(rows[-1].sort_value, rows[-1].rid) if more else None
+                return Page((), None, await _total(connection, query, None))
+            pick = _page_in_memory if ordering.is_made_in_memory(query) else _page
+            rows, following = await pick(connection, query, after)
             holds = _recheck(query.criteria)
-            hits = [row for row in rows if holds(row.doc)]
+            hits = tuple(row for row in rows if holds(row.doc))
             total: int | None = None
-            if query.total == "accurate":
-                total = await self._count(connection, query)
-            elif after is None and not more:
+            if query.total != "none":
+                total = await _total(connection, query, after or following)
+            elif after is None and following is None:
                 total = len(hits)
-        return Page(tuple(hits), place, total)
+        return Page(hits, following, total)
 
-    async def _count(self, connection: Connection, query: SearchQuery) -> int:
-        statement = _Statement()
-        statement.add("select count(*) from resource r where")
-        _where(statement, query)
-        row = await (await connection.execute(str(statement).encode(), statement.values)).fetchone()
-        return row[0] if row else 0
+    async def explain(self, query: SearchQuery) -> tuple[str, Any]:
+        """The statement of a search and how PostgreSQL carried it out (EXPLAIN ANALYZE, as JSON)."""
+        async with self._database.connection() as connection:
+            query = await resolved(connection, query)
+            statement = _select(query, ordering.keys_of(query), None)
+            explained = Statement("explain (analyze, buffers, format json)")
+            explained.add(str(statement), *statement.values)
+            ((plan,),) = await explained.rows(connection)
+        return str(statement), plan[0]
 
 
 async def find_ids(connection: Connection, query: SearchQuery, limit: int) -> list[str]:
     """Ids of at most `limit` matches, inside a transaction of the writer (conditional interactions)."""
     await connection.execute(b"set local plan_cache_mode = force_custom_plan")
-    return await _ids(connection, query, limit)
-
-
-async def _ids(connection: Connection, query: SearchQuery, limit: int) -> list[str]:
-    query = await _unchained(connection, query)
-    statement = _Statement()
-    statement.add("select r.id, r.doc from resource r where")
-    _where(statement, query)
+    query = await resolved(connection, query)
+    statement = Statement("select r.id, r.doc from resource r where")
+    conditions.where(statement, query)
     statement.add("order by r.rid limit %s", limit)
-    rows = await (await connection.execute(str(statement).encode(), statement.values)).fetchall()
     holds = _recheck(query.criteria)
-    return [resource_id for resource_id, doc in rows if holds(doc)]
-
-
-def _is_by_one_hash(query: SearchQuery) -> bool:
-    """True for the newest resources with one value, such as the documents of a worker: any value has the same plan."""
-    if len(query.criteria) != 1 or query.sort is not None or query.only_count or query.total == "accurate":
-        return False
-    match query.criteria[0]:
-        case TokenIs(_, values, False) | ReferenceIs(_, values) | ReferenceHas(_, values) | UriIs(_, values):
-            return len(values) == 1
-        case _:
-            return False
+    return [resource_id for resource_id, doc in await statement.rows(connection) if holds(doc)]
 
 
 def condition_lock(resource_type: str, pairs: Sequence[tuple[str, str]]) -> int:
@@ -169,175 +100,102 @@ def condition_lock(resource_type: str, pairs: Sequence[tuple[str, str]]) -> int:
     return hashed(TYPE_NUMBER[resource_type], "condition", *(part for pair in sorted(pairs) for part in pair))
 
 
-def _select(query: SearchQuery, after: Place | None) -> _Statement:
-    statement = _Statement()
-    sort = query.sort
-    if sort is None:
-        statement.add("select r.rid, r.id, r.version, r.updated, r.doc, null::bigint from resource r where")
-        _where(statement, query)
-        if after:
-            statement.add("and r.rid < %s", after.rid)
-        statement.add("order by r.rid desc limit %s", query.count + 1)
-        return statement
-    direction, beyond = ("desc", "<") if sort.descending else ("asc", ">")
-    if sort.parameter is None:
-        value = "(extract(epoch from r.updated) * 1000000)::bigint"
-        statement.add(f"select r.rid, r.id, r.version, r.updated, r.doc, {value} from resource r where")
-        _where(statement, query)
-        if after:
-            statement.add(
-                f"and (r.updated, r.rid) {beyond} (to_timestamp(%s::numeric / 1000000), %s)", after.value, after.rid
-            )
-        statement.add(f"order by r.updated {direction}, r.rid {direction} limit %s", query.count + 1)
-        return statement
-    pick = "max" if sort.descending else "min"
-    nothing = -LAST if sort.descending else LAST
-    column = "high" if sort.descending else "low"
-    statement.add(
-        "select r.rid, r.id, r.version, r.updated, r.doc, s.value from resource r cross join lateral ("
-        f"select coalesce({pick}(p.{column}), {nothing}) as value from period p where p.rid = r.rid and p.param = %s"
-        ") s where",
-        param_key(TYPE_NUMBER[query.resource_type], sort.parameter),
-    )
-    _where(statement, query)
+def _is_by_one_hash(query: SearchQuery) -> bool:
+    """True for the newest resources with one value, such as the documents of a worker: any value has the same plan."""
+    if len(query.criteria) != 1 or query.sort or query.only_count or query.total != "none":
+        return False
+    match query.criteria[0]:
+        case TokenIs(_, ((_, str()),), False):
+            return True
+        case ReferenceIs(_, values) | ReferenceHas(_, values) | UriIs(_, values, False):
+            return len(values) == 1
+        case _:
+            return False
+
+
+async def _page(connection: Connection, query: SearchQuery, after: Place | None) -> tuple[list[Found], Place | None]:
+    keys = ordering.keys_of(query)
+    rows = await _select(query, keys, after).rows(connection, binary=True)
+    if len(rows) <= query.count:
+        return [Found(*row[:5]) for row in rows], None
+    rows = rows[: query.count]
+    newest = after.newest if after else await _newest(connection) if keys else None
+    return [Found(*row[:5]) for row in rows], Place(rows[-1][5:], rows[-1][0], newest)
+
+
+def _select(query: SearchQuery, keys: Sequence[Key], after: Place | None) -> Statement:
+    columns = "".join(f", {key.value}" for key in keys)
+    statement = Statement(f"select r.rid, r.id, r.version, r.updated, r.doc{columns} from resource r")
+    for key in keys:
+        statement.add(key.join, *key.of_join)
+    statement.add("where")
+    conditions.where(statement, query)
     if after:
-        statement.add(f"and (s.value, r.rid) {beyond} (%s, %s)", after.value, after.rid)
-    statement.add(f"order by s.value {direction}, r.rid {direction} limit %s", query.count + 1)
+        ordering.beyond(statement, keys, after)
+        _as_it_was(statement, after)
+    ordering.order_by(statement, keys)
+    statement.add("limit %s", query.count + 1)
     return statement
 
 
-def _where(statement: _Statement, query: SearchQuery) -> None:
-    statement.add("r.type = %s and not r.deleted", TYPE_NUMBER[query.resource_type])
-    for criterion in query.criteria:
-        statement.add("and")
-        _condition(statement, TYPE_NUMBER[query.resource_type], criterion, "r")
-
-
-def _condition(statement: _Statement, type_number: int, criterion: Criterion, row: str) -> None:
-    match criterion:
-        case TokenIs(parameter, values, negated):
-            if negated:
-                statement.add("not")
-            _has_hash(statement, row, _token_hashes(param_key(type_number, parameter), values))
-        case ReferenceIs(parameter, targets):
-            key = param_key(type_number, parameter)
-            _has_hash(statement, row, [reference_to(key, target) for target in targets])
-        case ReferenceHas(parameter, identifiers):
-            key = param_key(type_number, parameter)
-            _has_hash(statement, row, [reference_by_identifier(key, s, v) for s, v in identifiers])
-        case UriIs(parameter, values):
-            _has_hash(statement, row, [uri_is(param_key(type_number, parameter), value) for value in values])
-        case DateIs(parameter, comparisons):
-            statement.add(
-                f"{row}.rid in (select p.rid from period p where p.param = %s and (",
-                param_key(type_number, parameter),
-            )
-            _any_comparison(statement, comparisons, "p.low", "p.high")
-            statement.add("))")
-        case StringIs(parameter, values, mode):
-            statement.add(f"{row}.rid in (select w.rid from word w where")
-            _any_word(statement, param_key(type_number, parameter), values, mode)
-            statement.add(")")
-        case IdIs(values):
-            statement.add(f"{row}.id = any(%s)", list(values))
-        case UpdatedIs(comparisons):
-            statement.add("(")
-            _any_comparison(statement, comparisons, f"{row}.updated", f"{row}.updated", as_time=True)
-            statement.add(")")
-        case Chained():
-            raise AssertionError("chains are resolved before a statement is made")
-
-
-def _has_hash(statement: _Statement, row: str, hashes: Sequence[int]) -> None:
-    if len(hashes) == 1:
-        statement.add(f"{row}.rid in (select t.rid from token t where t.h = %s)", hashes[0])
-    else:
-        statement.add(f"{row}.rid in (select t.rid from token t where t.h = any(%s))", list(hashes))
-
-
-def _token_hashes(param: int, values: Iterable[tuple[str | None, str]]) -> list[int]:
-    return [
-        token_any_system(param, code) if system is None else token_with_system(param, system, code)
-        for system, code in values
+async def _page_in_memory(
+    connection: Connection, query: SearchQuery, after: Place | None
+) -> tuple[list[Found], Place | None]:
+    """Of an order that the index does not know: all hits, sorted here. Raises TooCostly beyond `MOST_SORTED`."""
+    statement = Statement("select r.rid, r.id, r.version, r.updated, r.doc from resource r where")
+    conditions.where(statement, query)
+    if after:
+        _as_it_was(statement, after)
+    statement.add("limit %s", MOST_SORTED + 1)
+    found = {row[0]: Found(*row) for row in await statement.rows(connection, binary=True)}
+    if len(found) > MOST_SORTED:
+        raise TooCostly(f"More than {MOST_SORTED} hits cannot be sorted by a code or a reference; narrow the search")
+    rows = [
+        (ordering.values_of(query, one.doc, int(one.updated.timestamp() * 1000)), one.rid) for one in found.values()
     ]
+    if after:
+        place = after.values, after.rid
+        rows = [row for row in rows if ordering.compare(query.sort, row, place) > 0]
+    rows = ordering.sorted_in_memory(query, rows)
+    page = rows[: query.count]
+    hits = [found[rid] for _, rid in page]
+    if len(rows) <= query.count:
+        return hits, None
+    newest = after.newest if after else max(found)
+    return hits, Place(*page[-1], newest)
 
 
-def _any_comparison(
-    statement: _Statement, comparisons: Iterable[Comparison], low: str, high: str, *, as_time: bool = False
-) -> None:
-    for number, (prefix, start, end) in enumerate(comparisons):
-        values = _bounds(prefix, start, end)
-        text = COMPARISONS[prefix].format(low=low, high=high)
-        if as_time:  # `updated` lasts one millisecond: it ends after X exactly if it does not start before X
-            text = text.replace(f"{high} > %s", f"{low} >= %s").replace(f"{high} <= %s", f"{low} < %s")
-            text = text.replace("%s", "to_timestamp(%s::numeric / 1000000)")
-        statement.add("or " + text if number else text, *values)
+def _as_it_was(statement: Statement, after: Place) -> None:
+    """Later pages do not show what was created after the first one."""
+    if after.newest is not None:
+        statement.add("and r.rid <= %s", after.newest)
 
 
-def _bounds(prefix: str, low: int, high: int) -> tuple[int, ...]:
-    match prefix:
-        case "gt":
-            return (high,)
-        case "lt":
-            return (low,)
-        case "ge":
-            return high, low, high
-        case "le":
-            return low, low, high
-        case "sa":
-            return (high,)
-        case "eb":
-            return (low,)
-        case "ap":
-            low, high = approximate(low, high, time.time_ns() // 1000)
-            return high, low
-        case _:
-            return low, high
+async def _newest(connection: Connection) -> int:
+    ((newest,),) = await Statement("select last_value from rid_seq").rows(connection)
+    return newest
 
 
-def _any_word(statement: _Statement, param: int, values: Iterable[str], mode: str) -> None:
-    for number, value in enumerate(values):
-        word = folded(value)
-        statement.add("or" if number else "")
-        match mode:
-            case "exact":
-                statement.add("(w.param = %s and w.folded = %s)", param, word)
-            case "contains":
-                pattern = word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-                statement.add("(w.param = %s and w.folded like %s)", param, f"%{pattern}%")
-            case _:
-                statement.add("(w.param = %s and w.folded >= %s and w.folded < %s)", param, word, word + "\U0010ffff")
-
-
-async def _unchained(connection: Connection, query: SearchQuery) -> SearchQuery:
-    """Chains resolved first: a reference row holds a hash of its target, so the targets have to be known."""
-    if not any(isinstance(criterion, Chained) for criterion in query.criteria):
-        return query
-    criteria: list[Criterion] = []
-    for criterion in query.criteria:
-        if isinstance(criterion, Chained):
-            inner = SearchQuery(criterion.target_type, (criterion.criterion,))
-            ids = await _ids(connection, inner, MOST_CHAINED + 1)
-            if len(ids) > MOST_CHAINED:
-                raise TooCostly(f"The chain on {criterion.parameter.code} leads to more than {MOST_CHAINED} resources")
-            targets = tuple(f"{criterion.target_type}/{resource_id}" for resource_id in ids)
-            criteria.append(ReferenceIs(criterion.parameter, targets))
-        else:
-            criteria.append(criterion)
-    return replace(query, criteria=tuple(criteria))
+async def _total(connection: Connection, query: SearchQuery, place: Place | None) -> int:
+    """How many there are: counted, or what the planner believes (`_total=estimate`)."""
+    statement = Statement()
+    if query.total == "estimate" and not query.only_count and query.count:
+        statement.add("explain (format json) select from resource r where")
+        conditions.where(statement, query)
+        ((plan,),) = await statement.rows(connection)
+        return int(plan[0]["Plan"]["Plan Rows"])
+    statement.add("select count(*) from resource r where")
+    conditions.where(statement, query)
+    if place:
+        _as_it_was(statement, place)
+    ((count,),) = await statement.rows(connection)
+    return count
 
 
 def _recheck(criteria: Sequence[Criterion]) -> Callable[[bytes], bool]:
-    """Two values may share a hash, and words are kept folded: does a document hold what was asked?"""
+    """Two values may share a hash: does a document hold the text of what was asked?"""
     literals = _literals(criteria)
-    exact = [c for c in criteria if isinstance(c, StringIs) and c.mode == "exact"]
-    return lambda doc: _holds(doc, literals) and (not exact or _holds_exactly(doc, exact))
-
-
-def _holds_exactly(doc: bytes, criteria: Iterable[StringIs]) -> bool:
-    """`:exact` compares strings as they stand."""
-    texts = {(value.param.number, value.value) for value in extract(orjson.loads(doc)) if isinstance(value, Text)}
-    return all(any((c.parameter.number, value) in texts for value in c.values) for c in criteria)
+    return lambda doc: _holds(doc, literals)
 
 
 def _literals(criteria: Iterable[Criterion]) -> list[tuple[bytes, ...]]:
@@ -346,12 +204,13 @@ def _literals(criteria: Iterable[Criterion]) -> list[tuple[bytes, ...]]:
     for criterion in criteria:
         match criterion:
             case TokenIs(_, values, False) if BOOLEANS.isdisjoint(code for _, code in values):
-                literals.append(tuple(_as_in_json(code) for _, code in values))
+                if all(code is not None for _, code in values):  # the system of a code may be implied
+                    literals.append(tuple(_as_in_json(code or "") for _, code in values))
             case ReferenceIs(_, targets):
                 literals.append(tuple(_as_in_json(target) for target in targets))
             case ReferenceHas(_, identifiers):
                 literals.append(tuple(_as_in_json(value) for _, value in identifiers))
-            case UriIs(_, values):
+            case UriIs(_, values, False) | StringIs(_, values, "exact"):
                 literals.append(tuple(_as_in_json(value) for value in values))
             case _:
                 pass

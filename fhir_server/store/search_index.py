@@ -4,33 +4,68 @@ https://hl7.org/fhir/R4/search.html - docs/adr/0003 says why equality is one nar
 A hash is 64 bits, so two values can share one: a search rechecks its page on the documents.
 """
 
+import html
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cache, lru_cache
 from typing import Any
 
 from xxhash import xxh3_64_intdigest
 
-from fhir_server.r4.index_values import Period, Reference, Text, Token, Uri, extract
+from fhir_server.r4.index_values import (
+    Composite,
+    IndexValue,
+    Number,
+    Period,
+    Position,
+    Quantity,
+    Reference,
+    Text,
+    Token,
+    Uri,
+    extract,
+)
 from fhir_server.r4.resource_types import TYPE_NUMBER
+from fhir_server.r4.search_criteria import TokenValue
+from fhir_server.r4.search_criterion import COMBINED, is_repeated
 from fhir_server.r4.search_parameters import SearchParameter, parameters_of
+from terminology import ucum
+from terminology.systems import UCUM
 
 SEPARATOR = "\x1f"
 PARAMETERS_PER_TYPE = 4096
 LONGEST_WORD = 200
+LONGEST_URI = 500
+_TAG = re.compile(r"<[^>]*>")
+
+
+INDEX_VERSION = 3
+"""Raised when the rows of a resource are made otherwise: what is there is then indexed again."""
+
+LONGEST_NARRATIVE = 100_000
+Measure = tuple[int, Decimal, Decimal]
 
 
 @dataclass(frozen=True, slots=True)
 class IndexRows:
     """The rows of one resource, without its key: sets, so that an update touches only what changed."""
 
-    tokens: frozenset[int]
-    periods: frozenset[tuple[int, int, int]]
-    words: frozenset[tuple[int, str]]
+    tokens: frozenset[int] = frozenset()
+    periods: frozenset[tuple[int, int, int]] = frozenset()
+    words: frozenset[tuple[int, str]] = frozenset()
+    measures: frozenset[Measure] = frozenset()
+    places: frozenset[tuple[float, float]] = frozenset()
+    narratives: frozenset[tuple[str]] = frozenset()
+    references: frozenset[int] = frozenset()
+    """The reference hashes among `tokens`, kept in the row of the resource."""
+    present: frozenset[int] = frozenset()
+    """The numbers of the parameters that have a value, kept in the row of the resource."""
 
 
-NO_ROWS = IndexRows(frozenset(), frozenset(), frozenset())
+NO_ROWS = IndexRows()
 
 
 def param_key(type_number: int, parameter: SearchParameter) -> int:
@@ -38,10 +73,25 @@ def param_key(type_number: int, parameter: SearchParameter) -> int:
     return type_number * PARAMETERS_PER_TYPE + parameter.number
 
 
+def shown_key(param: int) -> int:
+    """The key under which `word` holds what is shown for a token (`:text`)."""
+    return -param
+
+
 @lru_cache(maxsize=65536)
 def hashed(param: int, *parts: str) -> int:
     """A signed 64-bit hash of a parameter and the parts of a value."""
-    unsigned = xxh3_64_intdigest(SEPARATOR.join((str(param), *parts)).encode("utf-8", "surrogatepass"))
+    return _signed(SEPARATOR.join((str(param), *parts)))
+
+
+@lru_cache(maxsize=65536)
+def own_hash(target: str) -> int:
+    """The hash of a resource (`Type/id`), or of an absolute URL that is referred to."""
+    return _signed(target)
+
+
+def _signed(text: str) -> int:
+    unsigned = xxh3_64_intdigest(text.encode("utf-8", "surrogatepass"))
     return unsigned - (1 << 64) if unsigned >= 1 << 63 else unsigned
 
 
@@ -54,9 +104,24 @@ def token_with_system(param: int, system: str, code: str) -> int:
     return hashed(param, system, code)
 
 
+def token_of_system(param: int, system: str) -> int:
+    """Any code of a system (`system|`)."""
+    return hashed(param, "|", system, "")
+
+
+def token_of_type(param: int, system: str, code: str, value: str) -> int:
+    """`:of-type`: an identifier by its type and value."""
+    return hashed(param, "type", system, code, value)
+
+
 def reference_to(param: int, target: str) -> int:
     """`target` is `Type/id`, or an absolute URL as written."""
-    return hashed(param, target)
+    return reference_key(param) ^ own_hash(target)
+
+
+def reference_key(param: int) -> int:
+    """What the own hash of a target is combined with, by XOR."""
+    return hashed(param)
 
 
 def reference_by_identifier(param: int, system: str, value: str) -> int:
@@ -65,6 +130,37 @@ def reference_by_identifier(param: int, system: str, value: str) -> int:
 
 def uri_is(param: int, uri: str) -> int:
     return hashed(param, uri)
+
+
+def text_exactly(param: int, text: str) -> int:
+    """`:exact`: a string as it stands."""
+    return hashed(param, "=", text)
+
+
+def number_of(param: int) -> int:
+    """Numbers, and quantities whatever their unit."""
+    return hashed(param)
+
+
+def in_unit(param: int, unit: str) -> int:
+    """Quantities whose unit or code is written so (`number||unit`)."""
+    return hashed(param, "unit", unit)
+
+
+def in_system(param: int, system: str, code: str) -> int:
+    """Quantities in a unit of a system that is not UCUM, or that UCUM does not know."""
+    return hashed(param, system, code)
+
+
+def in_dimension(param: int, dimension: str) -> int:
+    """Quantities in base units of one UCUM dimension."""
+    return hashed(param, "dimension", dimension)
+
+
+def beside_token(param: int, value: TokenValue) -> int:
+    """A composite whose token is this one: stands in the place of the parameter for what is beside it."""
+    system, code = value
+    return hashed(param, "$", code or "") if system is None else hashed(param, "$", system, code or "")
 
 
 @lru_cache(maxsize=65536)
@@ -93,34 +189,134 @@ def references_to(target_type: str, resource_id: str) -> list[int]:
 
 def rows_of(resource: Mapping[str, Any]) -> IndexRows:
     """The index rows of one resource (its parsed JSON)."""
-    type_number = TYPE_NUMBER[resource["resourceType"]]
-    tokens: set[int] = set()
-    periods: set[tuple[int, int, int]] = set()
-    words: set[tuple[int, str]] = set()
+    rows = _Rows(TYPE_NUMBER[resource["resourceType"]])
     for value in extract(resource):
+        rows.take(value)
+    if (narrative := resource.get("text")) and (words := folded_narrative(narrative.get("div", ""))):
+        rows.narratives.add((words,))
+    return rows.done()
+
+
+def folded_narrative(div: str) -> str:
+    """The words of a narrative without its tags."""
+    return " ".join(folded(word) for word in html.unescape(_TAG.sub(" ", div[:LONGEST_NARRATIVE])).split())
+
+
+class _Rows:
+    """The rows of one resource, as they are found."""
+
+    def __init__(self, type_number: int) -> None:
+        self.type_number = type_number
+        self.tokens: set[int] = set()
+        self.periods: set[tuple[int, int, int]] = set()
+        self.words: set[tuple[int, str]] = set()
+        self.measures: set[Measure] = set()
+        self.places: set[tuple[float, float]] = set()
+        self.narratives: set[tuple[str]] = set()
+        self.references: set[int] = set()
+        self.present: set[int] = set()
+
+    def take(self, value: IndexValue) -> None:
+        if value.param.url in COMBINED:
+            return
+        self.present.add(value.param.number)
+        param = param_key(self.type_number, value.param)
         if isinstance(value, Token):
-            tokens.update(_token_hashes(param_key(type_number, value.param), value))
+            self._token(param, value)
         elif isinstance(value, Reference):
-            tokens.update(_reference_hashes(param_key(type_number, value.param), value))
+            self._reference(param, value)
         elif isinstance(value, Period):
-            periods.add((param_key(type_number, value.param), value.low, value.high))
+            self.periods.add((param, value.low, value.high))
         elif isinstance(value, Text):
             if word := folded(value.value):
-                words.add((param_key(type_number, value.param), word))
+                self.words.add((param, word))
+                self.tokens.add(text_exactly(param, value.value))
         elif isinstance(value, Uri):
-            tokens.add(uri_is(param_key(type_number, value.param), value.value))
-    return IndexRows(frozenset(tokens), frozenset(periods), frozenset(words))
+            self.tokens.add(uri_is(param, value.value))
+            self.words.add((param, value.value[:LONGEST_URI]))
+        elif isinstance(value, Number):
+            self.measures.add((number_of(param), value.low, value.high))
+        elif isinstance(value, Quantity):
+            self.measures.update(measures_of(param, value))
+        elif isinstance(value, Position):
+            self.places.add((value.latitude, value.longitude))
+        elif is_repeated(value.param):
+            self._composite(param, value)
+
+    def _token(self, param: int, value: Token) -> None:
+        if value.code is not None:
+            system = value.system or ""
+            self.tokens.add(token_any_system(param, value.code))
+            self.tokens.add(token_with_system(param, system, value.code))
+            if system:
+                self.tokens.add(token_of_system(param, system))
+            for kind_system, kind in value.kinds:
+                self.tokens.add(token_of_type(param, kind_system or "", kind, value.code))
+        if value.display and (shown := folded(value.display)):
+            self.words.add((shown_key(param), shown))
+
+    def _reference(self, param: int, value: Reference) -> None:
+        if value.target:
+            self.references.add(reference_to(param, value.target))
+        if value.identifier is not None:
+            system, code = value.identifier
+            self.tokens.add(reference_by_identifier(param, system or "", code or ""))
+
+    def _composite(self, param: int, value: Composite) -> None:
+        if len(value.parts) != 2:
+            return  # those of three values are not searched
+        first, second = value.parts
+        for token in first:
+            if not isinstance(token, Token) or token.code is None:
+                continue
+            for key in (beside_token(param, (None, token.code)), beside_token(param, (token.system or "", token.code))):
+                for beside in second:
+                    self._beside(key, beside)
+
+    def _beside(self, key: int, value: IndexValue) -> None:
+        if isinstance(value, Token) and value.code is not None:
+            self.tokens.add(token_any_system(key, value.code))
+            self.tokens.add(token_with_system(key, value.system or "", value.code))
+        elif isinstance(value, Reference) and value.target:
+            self.tokens.add(reference_to(key, value.target))
+        elif isinstance(value, Quantity):
+            self.measures.update(measures_of(key, value))
+
+    def done(self) -> IndexRows:
+        return IndexRows(
+            frozenset(self.tokens | self.references),
+            frozenset(self.periods),
+            frozenset(self.words),
+            frozenset(self.measures),
+            frozenset(self.places),
+            frozenset(self.narratives),
+            frozenset(self.references),
+            frozenset(self.present),
+        )
 
 
-def _token_hashes(param: int, value: Token) -> Iterable[int]:
-    if value.code is not None:
-        yield token_any_system(param, value.code)
-        yield token_with_system(param, value.system or "", value.code)
+def measures_of(param: int, value: Quantity) -> Iterable[Measure]:
+    """The rows of one quantity: whatever its unit, in its unit as written, and in base units where UCUM knows it."""
+    yield number_of(param), value.low, value.high
+    for unit in {value.code, value.unit} - {None, ""}:
+        yield in_unit(param, str(unit)), value.low, value.high
+    if value.system and value.code:
+        ends = in_base_units(value.system, value.code, value.low, value.high)
+        if ends is None:
+            yield in_system(param, value.system, value.code), value.low, value.high
+        else:
+            dimension, low, high = ends
+            yield in_dimension(param, dimension), low, high
 
 
-def _reference_hashes(param: int, value: Reference) -> Iterable[int]:
-    if value.target:
-        yield reference_to(param, value.target)
-    if value.identifier is not None:
-        system, code = value.identifier
-        yield reference_by_identifier(param, system or "", code or "")
+def in_base_units(system: str, code: str, *values: Decimal) -> tuple[Any, ...] | None:
+    """The dimension of a UCUM unit and the values in its base units; None for every other unit."""
+    if system != UCUM or (unit := ucum.canonical(code)) is None:
+        return None
+    converted: list[Decimal] = []
+    for value in values:
+        found = ucum.to_base(value, code) if value.is_finite() else (value, unit.dimension)
+        if found is None:
+            return None
+        converted.append(found[0])
+    return unit.dimension, *converted

@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 import pytest
 
-from fhir_server.r4.definitions import TABLES, compartment_of_patient
+from fhir_server.r4.definitions import TABLES
 from fhir_server.r4.paths import ExistsAndIsNot, Filter, TypedPath, UnknownExpression, compile_expression
 from fhir_server.r4.resource_types import RESOURCE_TYPES
 from fhir_server.r4.search_parameters import parameter_at, parameters_of
@@ -81,13 +81,6 @@ def test_components_name_parameters_that_exist() -> None:
             assert parameter_at(url).expression
     first, second = parameters_of("DocumentReference")["relationship"].components
     assert (parameter_at(first[0]).type, parameter_at(second[0]).type) == ("token", "reference")
-
-
-def test_the_compartment_of_a_patient_is_asked_by_parameters_that_exist() -> None:
-    """Each parameter of the compartment is one of its type."""
-    for resource_type, codes in compartment_of_patient().items():
-        assert set(codes) <= parameters_of(resource_type).keys()
-    assert compartment_of_patient()["DocumentReference"] == ("author", "subject")
 
 
 def paths(expression: str, type_name: str) -> tuple[TypedPath, ...]:

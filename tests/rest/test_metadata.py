@@ -67,7 +67,7 @@ NO_SUCH = {
     "uri": "urn:no-such",
     "number": "987654",
     "quantity": "987654",
-    "special": "no-such",
+    "special": "-80|-170|1|m",
 }
 BASIC = {"resourceType": "Basic", "id": "b", "code": {"text": "before"}}
 PATCHED = "after"

@@ -18,11 +18,10 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from fhir_server.app import Parts, build, make_adapters, make_dispatcher
+from fhir_server.app import Parts, build, make_adapters, make_dispatcher, make_service
 from fhir_server.rest.authentication import Authentication
 from fhir_server.rest.edge import Edge
 from fhir_server.rest.page_links import PageLinks
-from fhir_server.rest.service import Service
 from fhir_server.scans.builder import build as build_lot
 from fhir_server.scans.seal import DemoAuthority
 from fhir_server.settings import Settings
@@ -104,8 +103,8 @@ async def count(parts: Parts, what: str) -> int:
 @asynccontextmanager
 async def asking(parts: Parts) -> AsyncGenerator[httpx.AsyncClient]:
     """A client of the FHIR server with every right to read and search."""
-    links = PageLinks(await parts.clients.key("page-links"))
-    edge = Edge(Service(parts.archive, parts.door, parts.blobs, links, parts.settings), Authentication(parts.clients))
+    service = make_service(parts, PageLinks(await parts.clients.key("page-links")))
+    edge = Edge(service, Authentication(parts.clients))
     client_id, _ = await parts.clients.add("reader", ("system/*.cruds",), "external-system")
     token, _ = await parts.clients.give_token(client_id, ("system/*.cruds",), 15)
     async with httpx.AsyncClient(

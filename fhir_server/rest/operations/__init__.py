@@ -1,6 +1,25 @@
 """One module per $operation; the routes and the CapabilityStatement follow from this table."""
 
+from fhir_server.rest.operations.diff import DIFF
+from fhir_server.rest.operations.docref import DOCREF
+from fhir_server.rest.operations.everything import EVERYTHING
+from fhir_server.rest.operations.expunge import EXPUNGE
+from fhir_server.rest.operations.lastn import LASTN
 from fhir_server.rest.operations.meta import META
+from fhir_server.rest.operations.meta_change import META_ADD, META_DELETE
 from fhir_server.rest.operations.operation import Operation
+from fhir_server.rest.operations.upload import UPLOAD
+from fhir_server.rest.operations.validate import VALIDATE
 
-OPERATIONS: tuple[Operation, ...] = (META,)
+OPERATIONS: tuple[Operation, ...] = (
+    META,
+    DOCREF,
+    UPLOAD,
+    EVERYTHING,
+    VALIDATE,
+    META_ADD,
+    META_DELETE,
+    LASTN,
+    DIFF,
+    EXPUNGE,
+)

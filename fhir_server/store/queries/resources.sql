@@ -14,27 +14,6 @@ select r.type, r.id, h.version, h.updated, h.deleted, h.blob_sha256, h.blob_size
 from resource r join resource_history h using (rid)
 where r.type = %(type)s and r.id = %(id)s and h.version = %(version)s
 
--- name: history_of_instance
--- Versions of one resource, newest first, older than `before`.
-select r.type, r.id, v.version, v.updated, v.deleted, v.blob_sha256, v.blob_size, v.doc
-from resource r
-cross join lateral (
-    select r.version, r.updated, r.deleted, r.blob_sha256, r.blob_size, r.doc
-    union all
-    select h.version, h.updated, h.deleted, h.blob_sha256, h.blob_size, h.doc
-    from resource_history h where h.rid = r.rid
-) v
-where r.type = %(type)s and r.id = %(id)s and v.version < %(before)s and v.updated >= %(since)s
-order by v.version desc
-limit %(limit)s
-
--- name: count_versions
--- How many versions one resource has had since a moment.
-select (r.updated >= %(since)s)::int
-     + (select count(*) from resource_history h where h.rid = r.rid and h.updated >= %(since)s)
-from resource r
-where r.type = %(type)s and r.id = %(id)s
-
 -- name: lock_criteria
 -- Hold the conditions of this group until its transaction ends, always in the same order.
 select pg_advisory_xact_lock(k) from (select k from unnest(%s::bigint[]) k order by k) sorted
@@ -81,49 +60,22 @@ select nextval('rid_seq') from generate_series(1, %s)
 
 -- name: insert_resources
 -- First versions.
-insert into resource (rid, type, id, version, updated, deleted, blob_sha256, blob_size, doc)
-select n.rid, n.type, n.id, 1, %s, false, n.blob_sha256, n.blob_size, n.doc
-from unnest(%s::bigint[], %s::smallint[], %s::text[], %b::bytea[], %s::bigint[], %b::bytea[])
-  as n(rid, type, id, blob_sha256, blob_size, doc)
+insert into resource (rid, type, id, version, updated, deleted, blob_sha256, blob_size, doc, own_hash, refs, present)
+select n.rid, n.type, n.id, 1, %s, false, n.blob_sha256, n.blob_size, n.doc, n.own_hash, n.refs::bigint[], n.present::smallint[]
+from unnest(%s::bigint[], %s::smallint[], %s::text[], %b::bytea[], %s::bigint[], %b::bytea[], %s::bigint[], %s::text[], %s::text[])
+  as n(rid, type, id, blob_sha256, blob_size, doc, own_hash, refs, present)
 
 -- name: keep_history
 -- The versions that are about to be replaced.
-insert into resource_history (rid, version, updated, deleted, blob_sha256, blob_size, doc)
-select rid, version, updated, deleted, blob_sha256, blob_size, doc from resource where rid = any(%s::bigint[])
+insert into resource_history (rid, type, version, updated, deleted, blob_sha256, blob_size, doc)
+select rid, type, version, updated, deleted, blob_sha256, blob_size, doc from resource where rid = any(%s::bigint[])
 
 -- name: update_resources
 -- Next versions; a null document is a deletion.
 update resource r
 set version = n.version, updated = %s, deleted = n.doc is null,
-    blob_sha256 = n.blob_sha256, blob_size = n.blob_size, doc = n.doc
-from unnest(%s::bigint[], %s::integer[], %b::bytea[], %s::bigint[], %b::bytea[])
-  as n(rid, version, blob_sha256, blob_size, doc)
+    blob_sha256 = n.blob_sha256, blob_size = n.blob_size, doc = n.doc,
+    refs = n.refs::bigint[], present = n.present::smallint[]
+from unnest(%s::bigint[], %s::integer[], %b::bytea[], %s::bigint[], %b::bytea[], %s::text[], %s::text[])
+  as n(rid, version, blob_sha256, blob_size, doc, refs, present)
 where r.rid = n.rid
-
--- name: insert_tokens
--- Index rows of equality-like search, sorted so that the b-tree is filled in order.
-insert into token (h, rid) select * from unnest(%s::bigint[], %s::bigint[]) as n(h, rid) order by 1, 2
-
--- name: delete_tokens
--- Index rows that the new version no longer has.
-delete from token t using unnest(%s::bigint[], %s::bigint[]) as o(h, rid) where t.h = o.h and t.rid = o.rid
-
--- name: insert_periods
--- Index rows of date search.
-insert into period (param, low, high, rid)
-select * from unnest(%s::integer[], %s::bigint[], %s::bigint[], %s::bigint[]) as n(param, low, high, rid)
-
--- name: delete_periods
--- Index rows of date search that the new version no longer has.
-delete from period p using unnest(%s::integer[], %s::bigint[], %s::bigint[], %s::bigint[]) as o(param, low, high, rid)
-where (p.param, p.low, p.high, p.rid) = (o.param, o.low, o.high, o.rid)
-
--- name: insert_words
--- Index rows of string search.
-insert into word (param, folded, rid)
-select * from unnest(%s::integer[], %s::text[], %s::bigint[]) as n(param, folded, rid)
-
--- name: delete_words
--- Index rows of string search that the new version no longer has.
-delete from word w using unnest(%s::integer[], %s::text[], %s::bigint[]) as o(param, folded, rid)
-where (w.param, w.folded, w.rid) = (o.param, o.folded, o.rid)

@@ -1,0 +1,364 @@
+"""Criteria as conditions of SQL on a row of `resource`.
+
+https://hl7.org/fhir/R4/search.html - docs/adr/0003. A condition is a question to one index table, by the internal key.
+"""
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import Final
+
+from fhir_server.r4.resource_types import TYPE_NUMBER
+from fhir_server.r4.search_criteria import (
+    AllOf,
+    AnyOf,
+    Chained,
+    Comparison,
+    Criterion,
+    DateIs,
+    IdIs,
+    ListedIn,
+    Missing,
+    Near,
+    Not,
+    NumberComparison,
+    NumberIs,
+    QuantityComparison,
+    QuantityIs,
+    ReferenceHas,
+    ReferenceIs,
+    Referred,
+    SearchQuery,
+    StringIs,
+    TextHas,
+    Together,
+    TokenIn,
+    TokenIs,
+    TokenOfType,
+    TokenText,
+    TokenValue,
+    UpdatedIs,
+    UriIs,
+)
+from fhir_server.r4.search_parameters import parameters_of
+from fhir_server.r4.search_query import approximate
+from fhir_server.store import search_index as index
+from fhir_server.store.search_index import folded, param_key
+from fhir_server.store.statement import Statement
+
+DATES: Final = {
+    # prefix: (condition on the columns low and high of the resource); R4 3.1.1.4.6
+    "eq": "({low} >= %s and {high} <= %s)",
+    "ne": "not ({low} >= %s and {high} <= %s)",
+    "gt": "({high} > %s)",
+    "lt": "({low} < %s)",
+    "ge": "({high} > %s or ({low} >= %s and {high} <= %s))",
+    "le": "({low} < %s or ({low} >= %s and {high} <= %s))",
+    "sa": "({low} >= %s)",
+    "eb": "({high} <= %s)",
+    "ap": "({low} < %s and {high} > %s)",
+}
+NUMBERS: Final = {
+    # the same for numbers, whose precision counts for eq, ne and ap only; both ends are in the range
+    "eq": "(m.low >= %s and m.high < %s)",
+    "ne": "not (m.low >= %s and m.high < %s)",
+    "gt": "(m.high > %s)",
+    "lt": "(m.low < %s)",
+    "ge": "(m.high >= %s)",
+    "le": "(m.low <= %s)",
+    "sa": "(m.low > %s)",
+    "eb": "(m.high < %s)",
+    "ap": "(m.high >= %s and m.low <= %s)",
+}
+EARTH: Final = 6_371_008.8
+"""Its mean radius, in metres."""
+DEGREE: Final = math.pi * EARTH / 180
+
+
+def where(statement: Statement, query: SearchQuery) -> None:
+    """The conditions of a query on the row `r`."""
+    _of_type(statement, query.resource_type, "r")
+    for criterion in query.criteria:
+        statement.add("and")
+        condition(statement, query.resource_type, criterion, "r")
+
+
+def _of_type(statement: Statement, resource_type: str, row: str) -> None:
+    statement.add(f"{row}.type = %s and not {row}.deleted", TYPE_NUMBER[resource_type])
+
+
+def condition(statement: Statement, resource_type: str, criterion: Criterion, row: str) -> None:
+    """One criterion on the row of that name."""
+    match criterion:
+        case AllOf(criteria):
+            _joined(statement, resource_type, criteria, row, "and")
+        case AnyOf(criteria) if hashes := _hashes_of(resource_type, criteria):
+            _has_hash(statement, row, hashes)
+        case AnyOf(criteria):
+            _joined(statement, resource_type, criteria, row, "or")
+        case Not(inner):
+            statement.add("not")
+            _joined(statement, resource_type, [inner], row, "and")
+        case Chained():
+            _chained(statement, criterion, row, param_key(TYPE_NUMBER[resource_type], criterion.parameter))
+        case Referred():
+            _referred(statement, criterion, row)
+        case ListedIn(list_id):
+            _listed(statement, list_id, row)
+        case IdIs(values):
+            statement.add(f"{row}.id = any(%s)", list(values))
+        case UpdatedIs(comparisons):
+            statement.add("(")
+            _any_date(statement, comparisons, f"{row}.updated", f"{row}.updated", as_time=True)
+            statement.add(")")
+        case TextHas(_, words):
+            query = "select n.rid from narrative n where n.words @@ websearch_to_tsquery('simple', %s)"
+            statement.add(f"{row}.rid in ({query})", folded(words))
+        case TokenIn():
+            raise AssertionError("value sets are resolved before a statement is made")
+        case _:
+            _of_parameter(statement, criterion, row, param_key(TYPE_NUMBER[resource_type], criterion.parameter))
+
+
+Leaf = (
+    TokenIs | TokenText | TokenOfType | ReferenceIs | ReferenceHas | DateIs | StringIs | UriIs | NumberIs | QuantityIs
+    | Together | Near | Missing
+)  # fmt: skip
+
+
+def _of_parameter(statement: Statement, criterion: Leaf, row: str, param: int) -> None:
+    match criterion:
+        case TokenIs(_, values, negated):
+            statement.add("not" if negated else "")
+            _has_hash(statement, row, token_hashes(param, values))
+        case TokenOfType(_, values):
+            _has_hash(statement, row, [index.token_of_type(param, *value) for value in values])
+        case ReferenceIs(_, targets):
+            _has_hash(statement, row, [index.reference_to(param, target) for target in targets])
+        case ReferenceHas(_, identifiers):
+            _has_hash(statement, row, [index.reference_by_identifier(param, s, v) for s, v in identifiers])
+        case StringIs(_, values, "exact"):
+            _has_hash(statement, row, [index.text_exactly(param, value) for value in values])
+        case StringIs(_, values, mode):
+            _has_word(statement, row, param, mode, [folded(value) for value in values])
+        case TokenText(_, values):
+            _has_word(statement, row, index.shown_key(param), "starts", [folded(value) for value in values])
+        case UriIs(_, values, below):
+            if below:
+                _has_word(statement, row, param, "starts", values)
+            else:
+                _has_hash(statement, row, [index.uri_is(param, value) for value in values])
+        case DateIs(_, comparisons):
+            statement.add(f"{row}.rid in (select p.rid from period p where p.param = %s and (", param)
+            _any_date(statement, comparisons, "p.low", "p.high")
+            statement.add("))")
+        case NumberIs(_, comparisons):
+            _has_measure(statement, row, [(index.number_of(param), one) for one in comparisons])
+        case QuantityIs(_, comparisons):
+            _has_measure(statement, row, [_measured(param, one) for one in comparisons])
+        case Together():
+            _together(statement, row, criterion, index.beside_token(param, criterion.token))
+        case Near():
+            _near(statement, row, criterion)
+        case Missing(parameter, missing):
+            statement.add("not" if missing else "")
+            statement.add(f"coalesce({row}.present @> array[%s]::smallint[], false)", parameter.number)
+
+
+def _hashes_of(resource_type: str, criteria: Iterable[Criterion]) -> list[int]:
+    """The hashes of several references, such as those into a compartment; none where anything else is among them."""
+    hashes: list[int] = []
+    for one in criteria:
+        if not isinstance(one, ReferenceIs):
+            return []
+        param = param_key(TYPE_NUMBER[resource_type], one.parameter)
+        hashes += [index.reference_to(param, target) for target in one.targets]
+    return hashes
+
+
+def _joined(statement: Statement, resource_type: str, criteria: Iterable[Criterion], row: str, word: str) -> None:
+    for number, criterion in enumerate(criteria):
+        statement.add(word if number else "(")
+        condition(statement, resource_type, criterion, row)
+    statement.add(")")
+
+
+def _has_hash(statement: Statement, row: str, hashes: Sequence[int]) -> None:
+    if len(hashes) == 1:
+        statement.add(f"{row}.rid in (select t.rid from token t where t.h = %s)", hashes[0])
+    else:
+        statement.add(f"{row}.rid in (select t.rid from token t where t.h = any(%s))", list(hashes))
+
+
+def token_hashes(param: int, values: Iterable[TokenValue]) -> list[int]:
+    """The hash of each token as a search may ask for it."""
+    return [_token_hash(param, *value) for value in values]
+
+
+def _token_hash(param: int, system: str | None, code: str | None) -> int:
+    if code is None:
+        return index.token_of_system(param, system or "")
+    return index.token_any_system(param, code) if system is None else index.token_with_system(param, system, code)
+
+
+def _has_word(statement: Statement, row: str, param: int, mode: str, words: Iterable[str]) -> None:
+    statement.add(f"{row}.rid in (select w.rid from word w where")
+    for number, word in enumerate(words):
+        statement.add("or" if number else "")
+        match mode:
+            case "equals":
+                statement.add("(w.param = %s and w.folded = %s)", param, word)
+            case "contains":
+                statement.add("(w.param = %s and w.folded like %s)", param, f"%{_as_pattern(word)}%")
+            case "ends":
+                statement.add("(w.param = %s and w.folded like %s)", param, f"%{_as_pattern(word)}")
+            case _:
+                statement.add("(w.param = %s and w.folded >= %s and w.folded < %s)", param, word, word + "\U0010ffff")
+    statement.add(")")
+
+
+def _as_pattern(word: str) -> str:
+    return word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def _any_date(
+    statement: Statement, comparisons: Iterable[Comparison], low: str, high: str, *, as_time: bool = False
+) -> None:
+    for number, (prefix, start, end) in enumerate(comparisons):
+        values = _bounds(prefix, start, end)
+        text = DATES[prefix].format(low=low, high=high)
+        if as_time:  # `updated` lasts one millisecond: it ends after X exactly if it does not start before X
+            text = text.replace(f"{high} > %s", f"{low} >= %s").replace(f"{high} <= %s", f"{low} < %s")
+            text = text.replace("%s", "to_timestamp(%s::numeric / 1000000)")
+        statement.add("or " + text if number else text, *values)
+
+
+def _bounds(prefix: str, low: int, high: int) -> tuple[int, ...]:
+    match prefix:
+        case "gt" | "sa":
+            return (high,)
+        case "lt" | "eb":
+            return (low,)
+        case "ge":
+            return high, low, high
+        case "le":
+            return low, low, high
+        case "ap":
+            low, high = approximate(low, high, time.time_ns() // 1000)
+            return high, low
+        case _:
+            return low, high
+
+
+def _has_measure(statement: Statement, row: str, comparisons: Iterable[tuple[int, NumberComparison]]) -> None:
+    statement.add(f"{row}.rid in (select m.rid from measure m where")
+    for number, (key, one) in enumerate(comparisons):
+        statement.add("or" if number else "")
+        statement.add(f"(m.h = %s and {NUMBERS[one.prefix]})", key, *_ends(one))
+    statement.add(")")
+
+
+def _ends(one: NumberComparison) -> tuple[Decimal, ...]:
+    match one.prefix:
+        case "eq" | "ne":
+            return one.low, one.high
+        case "ap":  # R4 proposes 10 %, and never less than the digits stand for
+            margin = abs(one.value) / 10
+            return min(one.low, one.value - margin), max(one.high, one.value + margin)
+        case _:
+            return (one.value,)
+
+
+def _measured(param: int, one: QuantityComparison) -> tuple[int, NumberComparison]:
+    """Where a quantity is looked for, and with which numbers: in base units where its unit is one of UCUM."""
+    if one.code is None:
+        return index.number_of(param), one.number
+    if one.system is None:
+        return index.in_unit(param, one.code), one.number
+    asked = one.number
+    converted = index.in_base_units(one.system, one.code, asked.low, asked.high, asked.value)
+    if converted is None:
+        return index.in_system(param, one.system, one.code), asked
+    dimension, *numbers = converted
+    return index.in_dimension(param, dimension), NumberComparison(asked.prefix, *numbers)
+
+
+def _together(statement: Statement, row: str, criterion: Together, key: int) -> None:
+    match criterion.value:
+        case TokenIs(_, values):
+            _has_hash(statement, row, token_hashes(key, values))
+        case ReferenceIs(_, targets):
+            _has_hash(statement, row, [index.reference_to(key, target) for target in targets])
+        case QuantityIs(_, comparisons):
+            _has_measure(statement, row, [_measured(key, one) for one in comparisons])
+
+
+def _near(statement: Statement, row: str, one: Near) -> None:
+    """Within a band of latitude, which has an index, and there by the great circle."""
+    band = one.metres / DEGREE + 1e-9
+    statement.add(
+        f"{row}.rid in (select p.rid from place p where p.latitude between %s and %s"
+        " and 2 * %s * asin(sqrt(least(1, power(sin(radians(p.latitude - %s) / 2), 2) + cos(radians(%s))"
+        " * cos(radians(p.latitude)) * power(sin(radians(p.longitude - %s) / 2), 2)))) <= %s)",
+        one.latitude - band,
+        one.latitude + band,
+        EARTH,
+        one.latitude,
+        one.latitude,
+        one.longitude,
+        one.metres,
+    )
+
+
+def _chained(statement: Statement, criterion: Chained, row: str, param: int) -> None:
+    """Few targets: those first, then what refers to them. Many: row by row, whether what it refers to is one."""
+    key = index.reference_key(param)
+    statement.add("(" if criterion.many else f"{row}.rid in (select t.rid from token t where t.h = any(array(")
+    for number, (target_type, inner) in enumerate(criterion.branches):
+        target = statement.alias()
+        if criterion.many:
+            statement.add("or" if number else "")
+            statement.add(
+                f"exists (select from unnest({row}.refs) u(h) join resource {target}"
+                f" on {target}.own_hash = u.h # %s where",
+                key,
+            )
+        else:
+            statement.add("union all" if number else "")
+            statement.add(f"select {target}.own_hash # %s from resource {target} where", key)
+        _of_type(statement, target_type, target)
+        statement.add("and")
+        condition(statement, target_type, inner, target)
+        statement.add(")" if criterion.many else "")
+    statement.add(")" if criterion.many else ")))")
+
+
+def _referred(statement: Statement, criterion: Referred, row: str) -> None:
+    """Few sources: what they refer to. Many: row by row, whether one refers to it."""
+    key = index.reference_key(param_key(TYPE_NUMBER[criterion.source], criterion.parameter))
+    source = statement.alias()
+    if criterion.many:
+        statement.add(
+            f"exists (select from token t join resource {source} on {source}.rid = t.rid"
+            f" where t.h = {row}.own_hash # %s and",
+            key,
+        )
+    else:
+        statement.add(
+            f"{row}.own_hash = any(array(select u.h # %s from resource {source}, unnest({source}.refs) u(h) where", key
+        )
+    _of_type(statement, criterion.source, source)
+    statement.add("and")
+    condition(statement, criterion.source, criterion.criterion, source)
+    statement.add(")" if criterion.many else "))")
+
+
+def _listed(statement: Statement, list_id: str, row: str) -> None:
+    item = index.reference_key(param_key(TYPE_NUMBER["List"], parameters_of("List")["item"]))
+    one = statement.alias()
+    statement.add(
+        f"{row}.own_hash = any(array(select u.h # %s from resource {one}, unnest({one}.refs) u(h) where", item
+    )
+    _of_type(statement, "List", one)
+    statement.add(f"and {one}.id = %s))", list_id)

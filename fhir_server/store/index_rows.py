@@ -1,0 +1,61 @@
+"""The rows of the index tables: written and taken back for many resources at once."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from fhir_server.store import queries
+from fhir_server.store.database import Connection
+from fhir_server.store.search_index import IndexRows
+
+SQL = queries.load("index_rows")
+
+RowsOf = tuple[int, IndexRows]
+"""The internal key of a resource, and its rows."""
+
+
+def difference(left: IndexRows, right: IndexRows) -> IndexRows:
+    """The rows of `left` that `right` has not."""
+    return IndexRows(
+        left.tokens - right.tokens,
+        left.periods - right.periods,
+        left.words - right.words,
+        left.measures - right.measures,
+        left.places - right.places,
+        left.narratives - right.narratives,
+    )
+
+
+def columns_of(rows: Iterable[IndexRows]) -> tuple[list[str], list[str]]:
+    """`refs` and `present` of each resource as array literals: `unnest` takes arrays of arrays apart."""
+    found = [(_literal(row.references), _literal(row.present)) for row in rows]
+    return [refs for refs, _ in found], [present for _, present in found]
+
+
+def _literal(numbers: Iterable[int]) -> str:
+    return "{" + ",".join(map(str, numbers)) + "}"
+
+
+async def insert(connection: Connection, rows: Sequence[RowsOf]) -> None:
+    await _each_table(connection, rows, "insert")
+
+
+async def delete(connection: Connection, rows: Sequence[RowsOf]) -> None:
+    await _each_table(connection, rows, "delete")
+
+
+async def _each_table(connection: Connection, rows: Sequence[RowsOf], verb: str) -> None:
+    for table, columns in (
+        ("tokens", _columns(((h,), rid) for rid, row in rows for h in row.tokens)),
+        ("periods", _columns((period, rid) for rid, row in rows for period in row.periods)),
+        ("words", _columns((word, rid) for rid, row in rows for word in row.words)),
+        ("measures", _columns((measure, rid) for rid, row in rows for measure in row.measures)),
+        ("places", _columns((place, rid) for rid, row in rows for place in row.places)),
+        ("narratives", _columns((narrative, rid) for rid, row in rows for narrative in row.narratives)),
+    ):
+        if columns:
+            await connection.execute(SQL[f"{verb}_{table}"], columns)
+
+
+def _columns(rows: Iterable[tuple[tuple[Any, ...], int]]) -> list[list[Any]]:
+    """Rows (values, rid) as one list per column, as `unnest` wants them."""
+    return [list(column) for column in zip(*((*values, rid) for values, rid in rows), strict=True)]
