@@ -1,8 +1,13 @@
-"""Every bench whose figures docs/performance.md gives, one after the other: `python -m bench [--quick]`."""
+"""The benches by name: `python -m bench rest ...`, `searches`, `lots`, `reads`, `index_shapes`, `report`.
 
+Without a name: `lots`, then `reads`, as `make bench` runs them (`--quick` for small ones).
+"""
+
+import importlib
 import subprocess
 import sys
 
+NAMED = {"rest": "bench.rest.command", "report": "bench.rest.report", "searches": "bench.searches"}
 FULL = {"lots": (), "reads": ()}
 QUICK = {
     "lots": ("--documents", "400", "--json", "bench/results/quick/lots.json"),
@@ -11,8 +16,14 @@ QUICK = {
 
 
 def main() -> int:
+    name, arguments = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("", [])
+    if name in NAMED:
+        importlib.import_module(NAMED[name]).main(arguments)
+        return 0
+    if name in ("lots", "reads", "index_shapes"):
+        return subprocess.run([sys.executable, "-m", f"bench.{name}", *arguments], check=False).returncode
     benches = QUICK if "--quick" in sys.argv[1:] else FULL
-    commands = [[sys.executable, "-m", f"bench.{name}", *arguments] for name, arguments in benches.items()]
+    commands = [[sys.executable, "-m", f"bench.{name}", *given] for name, given in benches.items()]
     return max(subprocess.run(command, check=False).returncode for command in commands)
 
 

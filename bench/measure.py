@@ -4,7 +4,9 @@ import json
 import os
 import platform
 import statistics
+import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +29,19 @@ def machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "load_average": [round(load, 2) for load in os.getloadavg()],
     }
+
+
+def flushes(folder: Path, seconds: float = 1.0) -> dict[str, float]:
+    """How often a second the disk of a folder makes 8 kB durable, one after the other, and how long one takes (ms)."""
+    taken: list[float] = []
+    with tempfile.TemporaryFile(dir=folder) as file:
+        until = time.perf_counter() + seconds
+        while (began := time.perf_counter()) < until or len(taken) < 2:
+            file.write(bytes(8192))
+            file.flush()
+            os.fdatasync(file.fileno())
+            taken.append((time.perf_counter() - began) * 1000)
+    return {"per_second": round(len(taken) / sum(taken) * 1000), **spread(taken, 2)}
 
 
 def spread(values: Sequence[float], digits: int = 1) -> dict[str, float]:
@@ -60,6 +75,20 @@ def family(pid: int) -> list[psutil.Process]:
     """A process and everything that it started."""
     process = psutil.Process(pid)
     return [process, *process.children(recursive=True)]
+
+
+def listeners(port: int) -> list[psutil.Process]:
+    """The local processes that listen on a TCP port, with everything that they started; none when they are not ours to
+    see.
+    """
+    try:
+        connections = psutil.net_connections("tcp")
+    except psutil.AccessDenied:
+        return []
+    found = {
+        one.pid for one in connections if one.status == psutil.CONN_LISTEN and one.laddr[1:] == (port,) and one.pid
+    }
+    return [process for pid in sorted(found) for process in family(pid)]
 
 
 def cpu_seconds(processes: Iterable[psutil.Process]) -> float:
@@ -106,3 +135,14 @@ class PeakMemory:
             total += resident
             self.each[process.pid] = max(self.each.get(process.pid, 0.0), resident)
         self.together = max(self.together, total)
+
+
+class Spent:
+    """Processor time of processes since it was made; one that ended meanwhile counts for nothing, not as less."""
+
+    def __init__(self, find: Callable[[], Iterable[psutil.Process]]) -> None:
+        self._find = find
+        self._before = {process.pid: cpu_seconds([process]) for process in find()}
+
+    def seconds(self) -> float:
+        return sum(max(0.0, cpu_seconds([one]) - self._before.get(one.pid, 0.0)) for one in self._find())

@@ -12,15 +12,7 @@ import argparse
 import asyncio
 import os
 import random
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
 import time
-import urllib.request
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,6 +20,7 @@ from typing import Any
 
 from bench.load import ask
 from bench.measure import cpu_seconds, family, machine, postgres_processes, write
+from bench.ours import data_folder, serving, start_once, token
 from fhir_server.app import Parts, build
 from fhir_server.caller import service
 from fhir_server.records.identifiers import oid_of, stable_id
@@ -53,38 +46,28 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    with _folder(options.data) as data:
+    with data_folder(options.data) as data:
         result = asyncio.run(measure(data, options.documents, options.seconds))
     write("reads", result, options.json)
-
-
-@contextmanager
-def _folder(given: Path | None) -> Generator[Path]:
-    if given:
-        yield given
-        return
-    with tempfile.TemporaryDirectory(prefix="dmst-bench-", ignore_cleanup_errors=True) as folder:
-        Path(folder).chmod(0o755)  # as root the embedded PostgreSQL runs as another user
-        yield Path(folder)
 
 
 async def measure(data: Path, documents: int, seconds: int) -> dict[str, Any]:
     result: dict[str, Any] = {"machine": machine(), "documents": documents, "connections": CONNECTIONS}
     result["start_seconds"] = {}
     if not (data / "postgres").exists():
-        result["start_seconds"]["first_ever"] = _start_once(data)
-    result["start_seconds"]["cold"] = _start_once(data)
+        result["start_seconds"]["first_ever"] = start_once(data)
+    result["start_seconds"]["cold"] = start_once(data)
     async with build(Settings(data=data, log_level="warning")) as parts:
         result["load"] = await _load(parts, documents)
-        result["start_seconds"]["warm"] = _start_once(data)
-        async with _client(parts) as token:
-            with _server(data) as (port, pid, _):
-                result["requests"] = await _requests(parts, port, pid, token, documents, seconds)
+        result["start_seconds"]["warm"] = start_once(data)
+        async with token(parts, ("system/*.rs",)) as bearer:
+            with serving(data) as (port, pid, _):
+                result["requests"] = await _requests(parts, port, pid, bearer, documents, seconds)
     return result
 
 
 async def _requests(
-    parts: Parts, port: int, pid: int, token: str, documents: int, seconds: int
+    parts: Parts, port: int, pid: int, bearer: str, documents: int, seconds: int
 ) -> dict[str, dict[str, Any]]:
     chance = random.Random(1)
     names = [_document_id(chance.randrange(documents)) for _ in range(20_000)]
@@ -96,12 +79,12 @@ async def _requests(
     }
     results: dict[str, dict[str, Any]] = {}
     for name, paths in asked.items():
-        await asyncio.to_thread(ask, port, token, paths, CONNECTIONS, 3)  # warm up
+        await asyncio.to_thread(ask, port, bearer, paths, CONNECTIONS, 3)  # warm up
         traced = await _accesses(parts)
         servers, database = family(pid), postgres_processes(parts.settings.data)
         before = cpu_seconds(servers), cpu_seconds(database)
         load = round(os.getloadavg()[0], 2)
-        answer = await asyncio.to_thread(ask, port, token, paths, CONNECTIONS, seconds)
+        answer = await asyncio.to_thread(ask, port, bearer, paths, CONNECTIONS, seconds)
         done = answer["requests"]
         results[name] = {
             **answer,
@@ -122,53 +105,6 @@ async def _count(parts: Parts, query: bytes) -> int:
     async with parts.database.connection() as connection:
         row = await (await connection.execute(query)).fetchone()
         return row[0] if row else 0
-
-
-@asynccontextmanager
-async def _client(parts: Parts) -> AsyncGenerator[str]:
-    """A token that lives as long as the bench."""
-    scopes = ("system/*.rs",)
-    client_id, _ = await parts.clients.add("bench", scopes, "external-system")
-    token, _ = await parts.clients.give_token(client_id, scopes, 60)
-    yield token
-    await parts.clients.disable(client_id)
-
-
-@contextmanager
-def _server(data: Path) -> Generator[tuple[int, int, float]]:
-    """`dmst-fhir serve`: its port, its process and the seconds until /readyz was 200."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    # As installed: with bytecode, which some environments forbid to write beside the sources.
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    began = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fhir_server", "serve", "--data", str(data), "--port", str(port)],
-        env={**environment, "PYTHONPYCACHEPREFIX": str(data / "bytecode")},
-    )
-    try:
-        while not _is_ready(port):
-            if process.poll() is not None or time.perf_counter() - began > 60:
-                raise RuntimeError("the server did not start")
-            time.sleep(0.01)
-        yield port, process.pid, time.perf_counter() - began
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=30)
-
-
-def _start_once(data: Path) -> float:
-    with _server(data) as (_, _, seconds):
-        return round(seconds, 2)
-
-
-def _is_ready(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2) as answer:
-            return answer.status == 200
-    except OSError:
-        return False
 
 
 # What is in the archive: a fifth of the documents belong to workers with few, the others to workers with FULL each.

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import signal
+import socket
 import sys
 import tomllib
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -18,6 +19,7 @@ from rich.table import Table
 
 from fhir_server import logs
 from fhir_server.caller import ROLES, check_scopes
+from fhir_server.listening import listening
 from fhir_server.outcomes import Failure
 from fhir_server.settings import Settings, load
 
@@ -49,7 +51,7 @@ def _settings(data: Path | None = None, **more: Any) -> Settings:
     except Failure as failure:
         _show(failure)
         raise typer.Exit(1) from None
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format)
     return settings
 
 
@@ -87,24 +89,28 @@ def serve(
     data: Data = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that serve; SIGHUP replaces them.")] = 1,
+    metrics_port: Annotated[int | None, typer.Option(help="Port of /metrics; that of process N is N higher.")] = None,
+    inherited: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Run the FHIR server."""
-    import uvicorn
+    settings = _settings(data, port=port, host=host, metrics_port=metrics_port)
+    if workers > 1:
+        from fhir_server.supervisor import supervise
 
-    from fhir_server.app import create
+        _run(lambda: supervise(settings, workers))
+        return
+    from fhir_server.serving import serve
 
-    settings = _settings(data, port=port, host=host)
-    uvicorn.run(
-        create(settings),
-        host=settings.host,
-        port=settings.port,
-        log_level="warning",
-        access_log=False,
-        log_config=None,  # its records go through ours, which keeps values of exceptions out
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=10,
-    )
+    if inherited:
+        serve(settings, *(socket.socket(fileno=int(number)) for number in inherited.split(",")))
+        return
+    try:
+        bound = listening(settings.host, settings.port)
+    except Failure as failure:
+        _show(failure)
+        raise typer.Exit(1) from None
+    serve(settings, bound)
 
 
 @app.command()

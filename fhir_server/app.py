@@ -7,10 +7,11 @@ import re
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from procrastinate import PsycopgConnector
 from redis.asyncio import Redis
 from starlette.requests import Request
@@ -18,42 +19,61 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from adapters import ADAPTERS
-from fhir_server import embedded
+from fhir_server import embedded, logs, traces
 from fhir_server.dispatch import Dispatcher
 from fhir_server.intake.document import DocumentIntake
 from fhir_server.intake.register import RegisterIntake
 from fhir_server.intake.scan_lot import LotIntake
+from fhir_server.metrics import Metrics
+from fhir_server.metrics_port import metrics_port
 from fhir_server.outbox import recipients as recipient_file
 from fhir_server.outbox.jobs import Jobs
 from fhir_server.outbox.recipients import Recipient
 from fhir_server.outcomes import Failure
-from fhir_server.ports import Adapter
+from fhir_server.ports import Adapter, BlobStore
 from fhir_server.records.read import Archive
-from fhir_server.records.write import Door, new_id
+from fhir_server.records.write import Door
 from fhir_server.rest.authentication import Authentication
 from fhir_server.rest.edge import Edge
 from fhir_server.rest.health import health_routes
 from fhir_server.rest.http import failure_answer
+from fhir_server.rest.metrics import Exposition, metrics_route
+from fhir_server.rest.openapi import docs_routes
 from fhir_server.rest.page_links import PageLinks
 from fhir_server.rest.service import Service
 from fhir_server.rest.token import token_route
+from fhir_server.rest.watch import Watch
 from fhir_server.settings import Settings, load, secret
 from fhir_server.store import reindex
 from fhir_server.store.access_log import AccessLog
 from fhir_server.store.blobs import Blobs
 from fhir_server.store.clients import Clients
 from fhir_server.store.commit import Commits
+from fhir_server.store.compartments import Compartments
 from fhir_server.store.custom_parameters import CustomParameters
 from fhir_server.store.database import Database, migrate
+from fhir_server.store.expunge import Expunge
+from fhir_server.store.histories import Histories
 from fhir_server.store.includes import Includes
+from fhir_server.store.labels import Labels
 from fhir_server.store.parameter_index import index_forever
+from fhir_server.store.replica import Replica
 from fhir_server.store.resources import Resources
 from fhir_server.store.search import Search
 from fhir_server.store.transient import Transient
+from fhir_server.store.uploads import Uploads
 
 log = structlog.get_logger(__name__)
 
 FHIR = re.compile(r"/fhir(/|$)")
+# FastAPI's own would tell the bodies and the exceptions of token requests to whatever the environment names.
+NO_TELEMETRY: Final[TelemetryConfig] = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,25 +84,30 @@ class Parts:
     postgres: str
     database: Database
     parameters: CustomParameters
-    blobs: Blobs
+    blobs: BlobStore
     clients: Clients
     archive: Archive
     door: Door
     jobs: Jobs
     transient: Transient
+    uploads: Uploads
     recipients: tuple[Recipient, ...]
     documents: DocumentIntake
     lots: LotIntake
     register: RegisterIntake
+    metrics: Metrics
 
 
 @contextlib.asynccontextmanager
-async def build(settings: Settings) -> AsyncGenerator[Parts]:
+async def build(settings: Settings, metrics: Metrics | None = None) -> AsyncGenerator[Parts]:
     """Start what the settings say (embedded servers included), migrate, and wire the parts together.
 
+    The parts count into `metrics`.
     Raises Unavailable when PostgreSQL cannot be reached. Leaving it finishes what is under way.
     """
+    metrics = metrics or Metrics()
     async with contextlib.AsyncExitStack() as stack:
+        metrics.traces = stack.enter_context(traces.exporting(settings.otlp_endpoint))
         postgres, redis_url = secret(settings.postgres), secret(settings.redis)
         if postgres is None or redis_url is None:
             servers = await asyncio.to_thread(stack.enter_context, embedded.running(settings.data))
@@ -91,7 +116,10 @@ async def build(settings: Settings) -> AsyncGenerator[Parts]:
         for name in await migrate(postgres):
             log.info("migration applied", name=name)
         database = Database(
-            postgres, connections=settings.connections, statement_timeout_ms=settings.statement_timeout_ms
+            postgres,
+            connections=settings.connections,
+            statement_timeout_ms=settings.statement_timeout_ms,
+            metrics=metrics,
         )
         await database.open()
         stack.push_async_callback(database.close)
@@ -99,15 +127,29 @@ async def build(settings: Settings) -> AsyncGenerator[Parts]:
         await parameters.refresh()
         await reindex.bring_up_to_date(database)
         await stack.enter_async_context(_beside(parameters.keep_fresh()))
-        blobs = Blobs(settings.blob_folder)
-        blobs.open()
-        commits, accesses = Commits(database, parameters), AccessLog(database, sync=settings.audit_sync)
+        blobs = make_blobs(settings, metrics)
+        await asyncio.to_thread(blobs.open)
+        uploads = Uploads(database, settings.data / "uploads", hours=settings.upload_hours)
+        await uploads.open()
+        commits = Commits(database, parameters, metrics=metrics)
+        accesses = AccessLog(database, sync=settings.audit_sync, metrics=metrics)
         stack.push_async_callback(commits.drain)
         stack.push_async_callback(accesses.drain)
         transient = Transient(Redis.from_url(redis_url, socket_timeout=2, socket_connect_timeout=2))
         stack.push_async_callback(transient.close)
-        resources, searches = Resources(database), Search(database)
-        archive = Archive(resources, searches, blobs, accesses, Includes(database, resources))
+        resources = Resources(database)
+        searches = Search(await stack.enter_async_context(_for_searches(database, settings, metrics)))
+        archive = Archive(
+            resources,
+            searches,
+            blobs,
+            accesses,
+            Includes(database, resources),
+            Compartments(database),
+            Labels(database),
+            Histories(database),
+            metrics,
+        )
         door = Door(commits)
         jobs = Jobs(PsycopgConnector(conninfo=postgres))
         recipients = recipient_file.load(settings.recipients)
@@ -128,10 +170,12 @@ async def build(settings: Settings) -> AsyncGenerator[Parts]:
             door,
             jobs,
             transient,
+            uploads,
             recipients,
             documents,
             lots,
             register,
+            metrics,
         )
 
 
@@ -145,6 +189,41 @@ async def _beside(work: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+
+@contextlib.asynccontextmanager
+async def _for_searches(database: Database, settings: Settings, metrics: Metrics) -> AsyncGenerator[Database]:
+    """The replica of the settings, followed while it is entered; the primary where there is none."""
+    dsn = secret(settings.postgres_replica)
+    if dsn is None:
+        yield database
+        return
+    replica = Replica(
+        dsn,
+        database,
+        oldest_seconds=settings.replica_oldest_seconds,
+        connections=settings.connections,
+        statement_timeout_ms=settings.statement_timeout_ms,
+        metrics=metrics,
+    )
+    async with _beside(replica.follow()):
+        yield replica
+    await replica.close()
+
+
+def make_blobs(settings: Settings, metrics: Metrics) -> BlobStore:
+    """The blob store that the settings name."""
+    if settings.blob_bucket is None:
+        return Blobs(settings.blob_folder, metrics)
+    from fhir_server.store import blobs_s3  # its client is an extra, for those who have such a store
+
+    return blobs_s3.connect(
+        settings.blob_bucket,
+        endpoint=settings.s3_endpoint,
+        region=settings.s3_region,
+        access_key=secret(settings.s3_access_key),
+        secret_key=secret(settings.s3_secret_key),
+    )
 
 
 def _warn(settings: Settings) -> None:
@@ -173,37 +252,72 @@ def make_dispatcher(parts: Parts, adapters: Mapping[str, Adapter]) -> Dispatcher
         recipients={recipient.name: recipient for recipient in parts.recipients},
         adapters=adapters,
         settings=parts.settings,
+        metrics=parts.metrics,
+    )
+
+
+def make_service(parts: Parts, page_links: PageLinks) -> Service:
+    """What the interactions of FHIR are given."""
+    expunge = Expunge(parts.database)
+    return Service(
+        parts.archive, parts.door, parts.blobs, page_links, parts.settings, parts.uploads, expunge, parts.parameters
     )
 
 
 class Application(FastAPI):
-    """FastAPI for tokens and health; FHIR goes past its middleware, which costs as much as reading a resource."""
+    """FastAPI for what is beside FHIR; FHIR goes past its middleware, which costs as much as reading a resource."""
 
-    edge: Edge | None = None  # there once the lifespan has begun
+    edge: Edge | None = None  # these two are there once the lifespan has begun
+    exposition: Exposition | None = None
+
+    def __init__(self, watch: Watch, **more: Any) -> None:
+        super().__init__(
+            title="dmst-fhir", docs_url=None, redoc_url=None, openapi_url=None, telemetry=NO_TELEMETRY, **more
+        )
+        self.watch = watch
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self.edge and FHIR.match(scope["path"]):
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+        elif self.edge and FHIR.match(scope["path"]):
             await self.edge(scope, receive, send)
         else:
-            await super().__call__(scope, receive, send)
+            await self.watch.around(super().__call__, scope, receive, send)
 
 
 def create(settings: Settings | None = None) -> Application:
-    """The ASGI application: FHIR at /fhir, tokens at /oauth2/token, health at /livez and /readyz."""
+    """The ASGI application: FHIR at /fhir, tokens at /oauth2/token, health at /livez and /readyz, /metrics.
+
+    It sets up the log of the process: whoever serves it, no line holds the value of a variable.
+    """
     settings = settings or load()
+    logs.configure(settings.log_level, settings.log_format)
+    watch = Watch()
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Application) -> AsyncGenerator[None]:
-        async with build(settings) as parts:
-            page_links = PageLinks(await parts.clients.key("page-links"))
-            service = Service(parts.archive, parts.door, parts.blobs, page_links, settings, parts.parameters)
-            app.edge = Edge(service, Authentication(parts.clients))
+        try:
+            async with serving(app):
+                yield
+        except Failure as failure:
+            log.error("the server cannot start", reason=failure.diagnostics)
+            raise
+
+    @contextlib.asynccontextmanager
+    async def serving(app: Application) -> AsyncGenerator[None]:
+        async with build(settings, watch.metrics) as parts:
+            service = make_service(parts, PageLinks(await parts.clients.key("page-links")))
+            authentication = Authentication(parts.clients)
+            app.edge = Edge(service, authentication, watch=watch)
+            app.exposition = Exposition(parts.metrics, parts.database)
             app.include_router(token_route(parts.clients, parts.transient, settings))
-            app.include_router(health_routes(parts.database, parts.transient, parts.blobs))
-            async with _beside(index_forever(parts.database, parts.parameters)):
+            app.include_router(health_routes(parts.database, parts.transient, parts.blobs, watch))
+            app.include_router(docs_routes(settings.public_base))
+            app.include_router(metrics_route(app.exposition, authentication))
+            async with metrics_port(app.exposition, settings), _beside(index_forever(parts.database, parts.parameters)):
                 yield
 
-    app = Application(title="dmst-fhir", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app = Application(watch, lifespan=lifespan)
     app.add_exception_handler(Failure, _failure)
     return app
 
@@ -211,7 +325,7 @@ def create(settings: Settings | None = None) -> Application:
 async def _failure(_request: Request, failure: Exception) -> Response:
     """A failure outside FHIR (tokens, health) looks like one inside."""
     assert isinstance(failure, Failure)
-    answer = failure_answer(failure, new_id())
+    answer = failure_answer(failure)
     assert isinstance(answer.body, bytes)
     headers = {name.decode(): value.decode() for name, value in answer.headers}
     return Response(answer.body, answer.status, headers, answer.media_type.decode())

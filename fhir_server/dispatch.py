@@ -14,6 +14,7 @@ import structlog
 from fhir_server.caller import service
 from fhir_server.consent.decide import Deny, Disclosure, DocumentFact, decide
 from fhir_server.intake.register import service_id_of
+from fhir_server.metrics import Metrics
 from fhir_server.outbox.deliveries import after, pause_before
 from fhir_server.outbox.jobs import Jobs
 from fhir_server.outbox.recipients import Recipient
@@ -30,7 +31,8 @@ from fhir_server.records.write import Door, incoming_from_dict
 from fhir_server.settings import Settings
 from fhir_server.store.commit import Written
 from fhir_server.store.database import Connection, Database
-from fhir_server.store.outbox_rows import DeliveryRow, lock_delivery, move_delivery
+from fhir_server.store.outbox_rows import DeliveryRow, lock_delivery, move_delivery, read_delivery
+from fhir_server.traces import Span
 from mappings.consent import consent_facts
 from mappings.document_kind import kind_of_document
 from mappings.nomenclature import UNQUALIFIED
@@ -41,6 +43,7 @@ log = structlog.get_logger(__name__)
 
 CALLER = service("dispatch")
 WHOLE_FOLDER = "DMST-FONDS"
+TRIES_TO_GIVE_UP = 3
 Resource = dict[str, Any]
 
 
@@ -57,7 +60,9 @@ class Dispatcher:
         recipients: Mapping[str, Recipient],
         adapters: Mapping[str, Adapter],
         settings: Settings,
+        metrics: Metrics | None = None,
     ) -> None:
+        self._metrics = metrics or Metrics()
         self._door = door
         self._archive = archive
         self._database = database
@@ -68,8 +73,16 @@ class Dispatcher:
 
     async def dispatch(self, delivery_id: str) -> None:
         """One attempt to deliver. Raises on a bug, or when the database is out of reach: the job is run again."""
+        with self._metrics.traces.whole("delivery", dict[str, str]) as span:
+            await self._dispatch(delivery_id, span)
+
+    async def _dispatch(self, delivery_id: str, span: Span) -> None:
         delivery = await self._claim(delivery_id)
         if delivery is None:
+            return
+        span.tell("delivery", {"dmst_fhir.recipient": delivery.recipient, "dmst_fhir.attempt": delivery.attempts})
+        if delivery.attempts > self._settings.retry_attempts:
+            await self._settle(delivery, "gave_up", reason="gave-up", detail="No attempt came to an answer")
             return
         envelope = await self._envelope(delivery)
         denied = await self._consent(delivery, envelope)
@@ -78,6 +91,20 @@ class Dispatcher:
             return
         answer = await self._send(delivery, envelope)
         await self._settle_answer(delivery, envelope, answer)
+
+    async def again_in(self, delivery_id: str) -> float | None:
+        """Seconds until an attempt that ended in an error is made again; None when it is not made again.
+
+        After the last one the delivery is given up, and that may fail too: so there are a few more.
+        """
+        delivery = await read_delivery(self._database, delivery_id)
+        if delivery is None or delivery.attempts >= self._settings.retry_attempts + TRIES_TO_GIVE_UP:
+            return None
+        return self._pause_after(delivery.attempts, asked=None)
+
+    def _pause_after(self, attempts: int, *, asked: float | None) -> float:
+        first, longest = self._settings.retry_first_seconds, self._settings.retry_longest_seconds
+        return pause_before(max(attempts, 1), first=first, longest=longest, asked=asked)
 
     async def _claim(self, delivery_id: str) -> DeliveryRow | None:
         """The delivery, now `sending`; None when there is nothing left to do (somebody finished or cancelled it)."""
@@ -174,12 +201,7 @@ class Dispatcher:
                 if delivery.attempts >= settings.retry_attempts:
                     await self._settle(delivery, "gave_up", reason="gave-up", detail=detail)
                     return
-                pause = pause_before(
-                    delivery.attempts,
-                    first=settings.retry_first_seconds,
-                    longest=settings.retry_longest_seconds,
-                    asked=asked,
-                )
+                pause = self._pause_after(delivery.attempts, asked=asked)
                 await self._settle(delivery, "try_later", reason=reason, detail=detail, again_in=pause)
 
     async def _settle(
@@ -225,6 +247,7 @@ class Dispatcher:
             alongside=alongside,
             accesses=[_disclosure(moved, now)] if envelope else (),
         )
+        self._metrics.delivery_attempts.add((delivery.recipient, event))
         log.info(
             "delivery", delivery=delivery.delivery_id, recipient=delivery.recipient, state=moved.state, reason=reason
         )

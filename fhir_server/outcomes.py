@@ -5,8 +5,8 @@ Nothing here, and nothing raised from here, may hold a name, an INS, a birth dat
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, Self
 
 Severity = Literal["fatal", "error", "warning", "information"]
 
@@ -31,6 +31,20 @@ class Failure(Exception):
         super().__init__(diagnostics or (self.__doc__ or "").strip().splitlines()[0])
         self.diagnostics = str(self)
         self.issues: tuple[Issue, ...] = tuple(issues) or (Issue("error", self.code, self.diagnostics, expression),)
+
+    def within(self, entry: str | None) -> Self:
+        """The same failure, of one entry of a Bundle: each issue names it, as in `Bundle.entry[3].resource.gender`."""
+        if entry is None:
+            return self
+        issues = [replace(issue, expression=_joined(entry, issue.expression or "")) for issue in self.issues]
+        return type(self)(self.diagnostics, issues=issues)
+
+
+def _joined(entry: str, place: str) -> str:
+    """`place` is in the resource (`Patient.gender`), in the request (`request.url`), or the name of a parameter."""
+    if place[:1].isupper():
+        return f"{entry}.resource.{place.partition('.')[2]}".rstrip(".")
+    return f"{entry}.{place}" if place.startswith("request.") else entry
 
 
 class BadSyntax(Failure):
@@ -124,9 +138,15 @@ class Gone(Failure):
 
 
 class VersionConflict(Failure):
-    """If-Match names a version that is no longer the current one."""
+    """If-Match or If-None-Match does not hold: another version is the current one."""
 
     status, code = 412, "conflict"
+
+
+class NoMatch(Failure):
+    """A conditional reference finds no resource."""
+
+    status, code = 412, "not-found"
 
 
 class MultipleMatches(Failure):
@@ -151,6 +171,12 @@ class RangeNotSatisfiable(Failure):
     """The Range asked for lies outside the document."""
 
     status, code = 416, "invalid"
+
+
+class PreconditionRequired(Failure):
+    """This server changes a resource only over a version that the client names."""
+
+    status, code = 428, "required"
 
 
 class Throttled(Failure):

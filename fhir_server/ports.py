@@ -4,8 +4,10 @@ An adapter answers, it does not raise: a refusal by a remote party is ordinary l
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Protocol
 
 
@@ -14,6 +16,54 @@ class Clock(Protocol):
 
     def __call__(self) -> datetime:
         """Now, with its time zone (UTC)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """What was kept: SHA-256 and SHA-1 (which FHIR's attachment.hash is) as bytes, size in bytes."""
+
+    sha256: bytes
+    sha1: bytes
+    size: int
+
+
+class BlobStore(Protocol):
+    """Bytes named by their SHA-256: written once, whole or not at all, never changed, streamed both ways.
+
+    What is not there is NotFound; a store that is out of reach is Unavailable, one without room StorageFull.
+    """
+
+    def open(self) -> None:
+        """Make ready, and clear away what a crash left half written (blocking)."""
+        ...
+
+    async def put(self, chunks: AsyncIterator[bytes], *, largest: int) -> Blob:
+        """Keep a stream; if it raises, nothing is kept. Raises TooLarge beyond `largest` bytes."""
+        ...
+
+    async def put_bytes(self, content: bytes) -> Blob:
+        """Keep something small that is in memory already."""
+        ...
+
+    def put_file(self, source: Path, *, largest: int) -> Blob:
+        """Keep a copy of a file (blocking). Raises TooLarge."""
+        ...
+
+    def chunks(self, sha256: bytes, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        """The bytes from `start`, at most `length` of them."""
+        ...
+
+    async def size(self, sha256: bytes) -> int:
+        """In bytes."""
+        ...
+
+    def as_file(self, sha256: bytes) -> AbstractContextManager[Path]:
+        """The blob as a file to read from, while the context lasts (blocking)."""
+        ...
+
+    async def answers(self) -> bool:
+        """Can something be kept now?"""
         ...
 
 

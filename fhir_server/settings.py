@@ -27,9 +27,34 @@ class Settings(BaseSettings):
     base_url: str | None = Field(default=None, description="Address under which clients see the server.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
 
+    log_format: Literal["auto", "json", "text"] = Field(
+        default="auto", description="Form of the log; auto is text in a terminal and JSON elsewhere."
+    )
+    metrics_port: int | None = Field(
+        default=None, ge=1, le=65535, description="Port of /metrics of this process, without a token; off when unset."
+    )
+    metrics_host: str = Field(default="127.0.0.1", description="Address on which the metrics port listens.")
+    otlp_endpoint: str | None = Field(default=None, description="Where traces go, over OTLP/HTTP; none when unset.")
+    drain_seconds: float = Field(
+        default=0.5, ge=0, description="Before it stops: how long it says so at /readyz and still takes requests."
+    )
+    shutdown_seconds: int = Field(default=10, ge=1, description="Longest time for what is under way when it stops.")
+
     postgres: SecretStr | None = Field(default=None, description="PostgreSQL (>= 15) to use; embedded when unset.")
+    postgres_replica: SecretStr | None = Field(
+        default=None, description="Streaming replica of that PostgreSQL, for searches; none when unset."
+    )
+    replica_oldest_seconds: float = Field(
+        default=5.0, gt=0, description="Age from which on a replica is passed over for the primary."
+    )
     redis: SecretStr | None = Field(default=None, description="Redis or Valkey to use; embedded when unset.")
-    blobs: Path | None = Field(default=None, description="Folder of the blob store; under `data` when unset.")
+    blobs: str | None = Field(
+        default=None, description="Blob store: a folder, or s3://bucket/prefix; a folder under `data` when unset."
+    )
+    s3_endpoint: str | None = Field(default=None, description="Address of the S3 service; that of AWS when unset.")
+    s3_region: str = Field(default="us-east-1", description="Region of the S3 bucket.")
+    s3_access_key: SecretStr | None = Field(default=None, description="Access key of the S3 bucket.")
+    s3_secret_key: SecretStr | None = Field(default=None, description="Secret key of the S3 bucket.")
     connections: int = Field(default=6, ge=2, le=64, description="PostgreSQL connections per process.")
     statement_timeout_ms: int = Field(default=15_000, ge=100, description="Longest time that one query may take.")
     audit_sync: bool = Field(
@@ -46,6 +71,11 @@ class Settings(BaseSettings):
     token_attempts_per_minute: int = Field(default=20, ge=1, description="Failed token requests allowed per client.")
     max_body_mb: int = Field(default=64, ge=1, description="Largest FHIR body accepted.")
     max_binary_mb: int = Field(default=512, ge=1, description="Largest raw Binary or scanned file accepted.")
+    max_bundle_entries: int = Field(default=5000, ge=1, description="Most entries of a batch or transaction.")
+    update_create: bool = Field(default=True, description="May an update create under an id that the client chose?")
+    require_if_match: bool = Field(default=False, description="Must an update name the version that it replaces?")
+
+    upload_hours: int = Field(default=24, ge=1, description="Time for which an interrupted upload may go on.")
 
     organization_name: str = Field(
         default="Service de prévention et de santé au travail (démonstration)",
@@ -56,6 +86,9 @@ class Settings(BaseSettings):
     production: bool = Field(default=False, description="True refuses test and demonstration INS (OID .10 and .11).")
 
     incoming: Path | None = Field(default=None, description="Drop folder of scan lots; under `data` when unset.")
+    keep_done_days: int = Field(
+        default=0, ge=0, description="Days for which received lots stay in `done/`; 0 for ever."
+    )
     watch_seconds: float = Field(default=5.0, gt=0, description="Pause between two looks into the drop folder.")
     seal: Literal["required", "optional"] = Field(default="required", description="Is an unsealed lot refused?")
     timestamp: Literal["required", "optional"] = Field(
@@ -78,8 +111,13 @@ class Settings(BaseSettings):
     stalled_seconds: float = Field(default=30.0, gt=0, description="Silence after which a worker is taken for dead.")
 
     @cached_property
+    def blob_bucket(self) -> str | None:
+        """The blob store as `s3://bucket/prefix`, where it is not a folder."""
+        return self.blobs if self.blobs and self.blobs.startswith("s3://") else None
+
+    @cached_property
     def blob_folder(self) -> Path:
-        return self.blobs or self.data / "blobs"
+        return Path(self.blobs) if self.blobs else self.data / "blobs"
 
     @cached_property
     def incoming_folder(self) -> Path:

@@ -2,14 +2,17 @@
 
 import asyncio
 import contextlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import structlog
 from procrastinate import App, PsycopgConnector
 
 from adapters.scanner.drop_folder import DropFolder
 from fhir_server.app import Parts, make_adapters, make_dispatcher
+from fhir_server.dispatch import Dispatcher
+from fhir_server.metrics_port import metrics_port
 from fhir_server.outbox.jobs import DISPATCH, queue_of
+from fhir_server.rest.metrics import Exposition
 from fhir_server.store.parameter_index import index_forever
 
 log = structlog.get_logger(__name__)
@@ -31,14 +34,15 @@ async def work(parts: Parts, stop: asyncio.Event) -> None:
 
     drop_folder = DropFolder(parts.settings.incoming_folder, parts.lots.receive_and_answer)
     drop_folder.prepare()
-    async with jobs.open_async():
+    async with jobs.open_async(), metrics_port(Exposition(parts.metrics, parts.database), parts.settings):
         running = [
             asyncio.create_task(_dispatch_queue(jobs, queue_of(recipient.name), parts.settings.stalled_seconds))
             for recipient in parts.recipients
         ]
-        running.append(asyncio.create_task(_revive(jobs, parts.settings.stalled_seconds)))
+        running.append(asyncio.create_task(_revive(jobs, dispatcher, parts.settings.stalled_seconds)))
         running.append(asyncio.create_task(index_forever(parts.database, parts.parameters)))
         running.append(asyncio.create_task(_watch(drop_folder, parts.settings.watch_seconds)))
+        running.append(asyncio.create_task(_tidy(parts, drop_folder)))
         await stop.wait()
         for task in running:
             task.cancel()
@@ -70,19 +74,38 @@ async def _dispatch_queue(jobs: App, queue: str, stalled_seconds: float) -> None
             await asyncio.sleep(1)
 
 
-async def _revive(jobs: App, stalled_seconds: float) -> None:
-    """Give the jobs of dead workers to the living, and those that failed on a bug or a lost database another try."""
+async def _revive(jobs: App, dispatcher: Dispatcher, stalled_seconds: float) -> None:
+    """Give the jobs of dead workers to the living, and those that failed on a bug or a lost database another try.
+
+    Each try counts as an attempt of its delivery, which is given up after as many as any other.
+    """
     while True:
         try:
             for job in await jobs.job_manager.get_stalled_jobs(seconds_since_heartbeat=stalled_seconds):
                 log.warning("job of a dead worker revived", job=job.id)
                 await jobs.job_manager.retry_job(job)
             for job in await jobs.job_manager.list_jobs_async(status="failed", task=DISPATCH):
-                if job.id is not None:
-                    await jobs.job_manager.retry_job_by_id_async(job.id, retry_at=datetime.now(UTC))
+                pause = await dispatcher.again_in(str(job.task_kwargs["delivery_id"]))
+                if job.id is not None and pause is not None:
+                    at = datetime.now(UTC) + timedelta(seconds=pause)
+                    await jobs.job_manager.retry_job_by_id_async(job.id, retry_at=at)
         except Exception:
             log.exception("stalled jobs could not be looked for")
         await asyncio.sleep(stalled_seconds / 2)
+
+
+async def _tidy(parts: Parts, drop_folder: DropFolder) -> None:
+    """At the start and every hour: forget what nobody can use any more."""
+    while True:
+        try:
+            await asyncio.to_thread(parts.blobs.open)
+            await parts.lots.forget_abandoned()
+            await parts.uploads.purge()
+            if days := parts.settings.keep_done_days:
+                await asyncio.to_thread(drop_folder.forget, days)
+        except Exception:
+            log.exception("what is left over could not be removed")
+        await asyncio.sleep(3600)
 
 
 async def _watch(drop_folder: DropFolder, pause: float) -> None:

@@ -13,9 +13,7 @@ from typing import Final, Literal
 from mappings.elements import Element, concept, identifier, instant, present, reference
 from terminology import systems
 
-State = Literal[
-    "pending", "sending", "withheld", "refused", "handed_over", "received", "read", "integrated", "cancelled"
-]
+State = Literal["pending", "sending", "withheld", "refused", "handed_over", "received", "read", "integrated"]
 
 STATES: Final[Mapping[State, tuple[str, str]]] = MappingProxyType(
     {
@@ -27,7 +25,6 @@ STATES: Final[Mapping[State, tuple[str, str]]] = MappingProxyType(
         "received": ("completed", "Accusé de réception reçu"),
         "read": ("completed", "Accusé de lecture reçu"),
         "integrated": ("completed", "Accusé d'intégration reçu"),
-        "cancelled": ("cancelled", "Annulé"),
     }
 )
 """State of a delivery -> Task.status (R4 required binding), label of businessStatus."""

@@ -9,6 +9,7 @@ from typing import Final
 
 # --- Our own namespace. A namespace only: stable names that nobody is asked to resolve.
 OWN: Final = "https://dmst-fhir.org/ns"
+OPERATION_UPLOAD: Final = f"{OWN}/OperationDefinition/Binary-upload"
 
 NUMERO_DOSSIER: Final = f"{OWN}/identifier/numero-dossier"
 """Number of the worker's folder in the register of the service; printed as barcode on the cover sheet."""
@@ -88,7 +89,12 @@ MHD_LIST_TYPES: Final = f"{MHD}/CodeSystem/MHDlistTypes"
 MHD_DESIGNATION_TYPE: Final = f"{MHD}/StructureDefinition/ihe-designationType"
 MHD_SOURCE_ID: Final = f"{MHD}/StructureDefinition/ihe-sourceId"
 MHD_AUTHOR_ORG: Final = f"{MHD}/StructureDefinition/ihe-authorOrg"
+MHD_INTENDED_RECIPIENT: Final = f"{MHD}/StructureDefinition/ihe-intendedRecipient"
 MHD_PATCH_PARAMETERS: Final = f"{MHD}/StructureDefinition/IHE.MHD.Patch.Parameters"
+MHD_MINIMAL_DOCUMENT: Final = f"{MHD}/StructureDefinition/IHE.MHD.Minimal.DocumentReference"
+MHD_UNCONTAINED_DOCUMENT: Final = f"{MHD}/StructureDefinition/IHE.MHD.UnContained.Comprehensive.DocumentReference"
+MHD_MINIMAL_SUBMISSION_SET: Final = f"{MHD}/StructureDefinition/IHE.MHD.Minimal.SubmissionSet"
+MHD_SIMPLIFIED_PUBLISH: Final = f"{MHD}/StructureDefinition/IHE.MHD.SimplifiedPublish.DocumentReference"
 BALP: Final = "https://profiles.ihe.net/ITI/BALP"
 BALP_PROFILE: Final = f"{BALP}/StructureDefinition/IHE.BasicAudit."
 BALP_ENTITY_TYPE: Final = f"{BALP}/CodeSystem/BasicAuditEntityType"

@@ -25,7 +25,7 @@ SECTIONS = ("Context", "Decision", "Consequences", "Alternatives")
 _FENCE = re.compile(r"^```[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
-_SETTING = re.compile(r"^\| `(DMST_FHIR_[A-Z_]+)` \| `([^`]*)` \| (.+) \|$", re.MULTILINE)
+_SETTING = re.compile(r"^\| `(DMST_FHIR_[A-Z0-9_]+)` \| `([^`]*)` \| (.+) \|$", re.MULTILINE)
 _COMMAND = re.compile(r"\bdmst-fhir((?: +[^|;&#\n]+)?)")
 
 

@@ -7,6 +7,8 @@ the sentinel, and the lot is handed over again, which adds nothing.
 
 import asyncio
 import os
+import shutil
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -49,6 +51,18 @@ class DropFolder:
             else:
                 taken += 1
         return taken
+
+    def forget(self, days: int) -> int:
+        """Delete the lots that were moved to `done/` more than `days` ago (blocking); returns how many."""
+        before = time.time() - days * 86_400
+        old = [lot for lot in (self._folder / "done").iterdir() if lot.lstat().st_ctime < before]  # of the move
+        for lot in old:
+            if lot.is_dir() and not lot.is_symlink():
+                shutil.rmtree(lot)
+            else:
+                lot.unlink()
+            log.info("a lot that was received is deleted from the drop folder", lot=lot.name)
+        return len(old)
 
     def _complete(self) -> Iterator[tuple[Path, Path]]:
         for sentinel in sorted(self._folder.iterdir()):

@@ -23,6 +23,7 @@ from fhir_server.intake.register import centre_id_of, service_id_of
 from fhir_server.outbox.jobs import Jobs
 from fhir_server.outbox.recipients import Recipient
 from fhir_server.outcomes import BusinessRule, Conflict, NotFound
+from fhir_server.ports import Blob
 from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.records.identifiers import oid_of, stable_id
 from fhir_server.records.read import Archive
@@ -34,7 +35,6 @@ from fhir_server.scans.manifest import ListedDocument, ListedFolder, Manifest, p
 from fhir_server.scans.rendition import to_pdfa
 from fhir_server.scans.unpack import Problem
 from fhir_server.settings import Settings
-from fhir_server.store.blobs import Blob
 from fhir_server.store.commit import Written
 from fhir_server.store.database import Connection, Database
 from fhir_server.store.outbox_rows import DeliveryRow, insert_deliveries
@@ -218,12 +218,17 @@ class DocumentIntake:
         return kept
 
     async def _keep(self, lot: LotFacts, document: ListedDocument) -> Blob:
-        blobs = self._archive.blobs
-        source = lot.root / document.file.path if lot.root else blobs.path(bytes.fromhex(document.file.sha256))
-        blob = await asyncio.to_thread(blobs.put_file, source, largest=self._settings.max_binary_mb * 1024 * 1024)
+        largest = self._settings.max_binary_mb * 1024 * 1024
+        if lot.root is None:  # it waited for a person, and was kept when it came
+            return await asyncio.to_thread(self._kept, bytes.fromhex(document.file.sha256), largest)
+        blob = await asyncio.to_thread(self._archive.blobs.put_file, lot.root / document.file.path, largest=largest)
         if blob.sha256.hex() != document.file.sha256:
             raise _Rejected([Problem("E02", document.file.path, "the file changed while it was received")])
         return blob
+
+    def _kept(self, sha256: bytes, largest: int) -> Blob:
+        with self._archive.blobs.as_file(sha256) as source:
+            return self._archive.blobs.put_file(source, largest=largest)
 
     async def _rendition(self, document: ListedDocument, blob: Blob) -> Blob:
         blobs = self._archive.blobs
@@ -231,7 +236,8 @@ class DocumentIntake:
         def make() -> Blob:
             with tempfile.TemporaryDirectory() as folder:
                 target = Path(folder) / "rendition.pdf"
-                to_pdfa(blobs.path(blob.sha256), target)
+                with blobs.as_file(blob.sha256) as source:
+                    to_pdfa(source, target)
                 return blobs.put_file(target, largest=self._settings.max_binary_mb * 1024 * 1024)
 
         try:

@@ -6,6 +6,7 @@ was killed goes on where it stopped when the lot is given to it again.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import multiprocessing
 import os
@@ -21,7 +22,8 @@ from typing import Any
 import structlog
 
 from fhir_server.intake.document import DocumentIntake, LotFacts
-from fhir_server.ports import AcknowledgedLot
+from fhir_server.outcomes import Conflict
+from fhir_server.ports import AcknowledgedLot, BlobStore
 from fhir_server.records.identifiers import stable_id
 from fhir_server.scans import acknowledgement
 from fhir_server.scans.acknowledgement import Acknowledgement, FolderResult
@@ -31,7 +33,6 @@ from fhir_server.scans.manifest import ListedFolder, LotRefused, Manifest, parse
 from fhir_server.scans.seal import Seal, verify
 from fhir_server.scans.unpack import DeliveredLot, Problem, check_lot_files, open_lot, unpack
 from fhir_server.settings import Settings
-from fhir_server.store.blobs import Blobs
 from fhir_server.store.database import Database
 from fhir_server.store.scan_lots import FolderRow, LotRow, ScanLots
 from fhir_server.store.transient import Transient
@@ -74,7 +75,7 @@ class LotIntake:
         *,
         documents: DocumentIntake,
         database: Database,
-        blobs: Blobs,
+        blobs: BlobStore,
         transient: Transient,
         settings: Settings,
     ) -> None:
@@ -114,6 +115,17 @@ class LotIntake:
         finally:
             if path.suffix == ".zip":
                 await asyncio.to_thread(shutil.rmtree, self._unpacked(path), ignore_errors=True)
+
+    async def forget_abandoned(self) -> int:
+        """Remove what archives were unpacked to by a process that died; returns how many. What is being read stays."""
+        folder = self._settings.data / "unpacked"
+        forgotten = 0
+        for left in list(folder.iterdir()) if folder.is_dir() else []:
+            with contextlib.suppress(Conflict):
+                async with self._lots.held(left.name):
+                    await asyncio.to_thread(shutil.rmtree, left, ignore_errors=True)
+                forgotten += 1
+        return forgotten
 
     async def receive_and_answer(self, path: Path) -> AcknowledgedLot:
         """The same for a drop folder, which leaves the answer for the provider."""

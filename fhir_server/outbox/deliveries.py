@@ -24,7 +24,6 @@ TRANSITIONS: Final = {
     ("received", "read"): "read",  # accuse de lecture (MDN)
     ("received", "integrated"): "integrated",  # accuse de traitement
     ("read", "integrated"): "integrated",
-    ("pending", "cancelled"): "cancelled",  # the document was replaced, or consent withdrawn
 }
 STATES: Final = frozenset({"pending", *TRANSITIONS.values()})
 

@@ -69,6 +69,13 @@ def elements_of(path: str) -> Mapping[str, Element]:
 
 
 @cache
+def base_of(path: str) -> str | None:
+    """The type that a type or backbone specialises: `Quantity` of Age, `BackboneElement` of `Patient.contact`."""
+    row = _table("elements.json").get(path)
+    return (row["base"] or None) if row else None
+
+
+@cache
 def codes_of(value_set: str) -> ValueSet:
     """The codes of a value set named by `Element.value_set`; KeyError for the two that are not lists."""
     row = _table("codes.json")[value_set]

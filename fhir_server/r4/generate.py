@@ -63,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     numbers = {row["url"]: row["number"] for row in known}
     write(numbered, search_parameter_table(resources_of(options.search_parameters), types, numbers))
     write(TABLES / "compartments.json", compartment_table(structures))
+    write(TABLES / "constraints.json", constraint_table(structures, types))
     return 0
 
 
@@ -201,6 +202,34 @@ def search_parameter_table(
             "components": COMPONENTS.get(url, components),
         }  # fmt: skip
         rows.append({key: value for key, value in row.items() if value not in ("", [])})
+    return rows
+
+
+def constraint_table(structures: Iterable[Json], types: Mapping[str, Json]) -> list[Json]:
+    """The rules that the definitions state in FHIRPath, each with the type or element that it holds for.
+
+    What a type inherits stands once, at the type that states it; what the package took from later releases names its
+    source. SimpleQuantity and its like are profiles: their rules stand at each element that is one.
+    """
+    known = [one for one in structures if one["resourceType"] == "StructureDefinition" and one["version"] == R4]
+    profiled = {one["url"]: one for one in known if one.get("derivation") == "constraint"}
+    rows: list[Json] = []
+    for structure in known:
+        if structure["name"] not in types or structure.get("derivation") == "constraint":
+            continue
+        for element in structure["snapshot"]["element"]:
+            path: str = element["path"]
+            parent, _, last = path.rpartition(".")
+            if path not in types and last not in types.get(parent, {"elements": ()})["elements"]:
+                continue
+            profiles = (url for one in element.get("type", ()) for url in one.get("profile", ()) if url in profiled)
+            stated = [*element.get("constraint", ())]
+            stated += [one for url in profiles for one in profiled[url]["snapshot"]["element"][0]["constraint"]]
+            rows.extend(
+                {"path": path} | {name: one[name] for name in ("key", "severity", "expression", "human")}
+                for one in stated
+                if "source" not in one
+            )
     return rows
 
 

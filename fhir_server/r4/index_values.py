@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from fhir_server.r4.dates import period_of
 from fhir_server.r4.definitions import codes_of
-from fhir_server.r4.paths import ExistsAndIsNot, Filter, Step, TypedPath, compile_expression
+from fhir_server.r4.paths import RESOLVE, ExistsAndIsNot, Filter, Step, TypedPath, compile_expression
 from fhir_server.r4.references import split_reference
 from fhir_server.r4.search_parameters import REGISTRY, SearchParameter, indexed_of, parameter_at
 
@@ -125,7 +125,8 @@ def extract(resource: Mapping[str, Any]) -> list[IndexValue]:
     """Every index value of a resource that is valid R4 (see `structure.check`), for every parameter of its type.
 
     `_id` and `_lastUpdated` are left to the store; `_text` and `_content` have no expression. Nothing is said of
-    contained resources. The order means nothing, and a value may come twice.
+    contained resources but where an expression goes there (`resolve().ofType(Type)`). The order means nothing, and a
+    value may come twice.
     """
     out: Out = []
     _walker(resource["resourceType"])(resource, resource, out)
@@ -154,8 +155,10 @@ class _Node:
 
     def walker(self) -> Maker:
         """The tree as one function."""
-        makers = tuple(self.makers)
-        branches = tuple((s.key, s.index, _keeps(s.filter), n.walker()) for s, n in self.branches.items())
+        contained = [(s.filter, n) for s, n in self.branches.items() if s.key == RESOLVE]
+        makers = (*self.makers, *(_contained(kind.value, n.walker()) for kind, n in contained if kind))
+        others = [(s, n) for s, n in self.branches.items() if s.key != RESOLVE]
+        branches = tuple((s.key, s.index, _keeps(s.filter), n.walker()) for s, n in others)
         if not branches and len(makers) == 1:
             return makers[0]
 
@@ -241,6 +244,19 @@ def _keeps(condition: Filter | None) -> Callable[[Any, Root], bool] | None:
     if condition.kind == "equals":
         return lambda item, _root: item.get(name) == wanted
     return lambda item, root: _type_behind(item, root) == wanted
+
+
+def _contained(kind: str, go_on: Maker) -> Maker:
+    """From a Reference to the contained resource of this type that it names."""
+
+    def make(value: Any, root: Root, out: Out) -> None:
+        text = value.get("reference", "")
+        if text.startswith("#"):
+            for one in root.get("contained", ()):
+                if one.get("id") == text[1:] and one["resourceType"] == kind:
+                    go_on(one, root, out)
+
+    return make
 
 
 def _type_behind(reference: Mapping[str, Any], root: Root) -> str | None:

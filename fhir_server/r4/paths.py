@@ -15,6 +15,8 @@ from typing import Final, Literal
 from fhir_server.r4.definitions import PRIMITIVES, elements_of
 
 ROOTS: Final = frozenset({"Resource", "DomainResource"})
+RESOLVE: Final = "resolve()"
+"""The key of the step from a Reference to the contained resource that it names; its filter says of which type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class TypedPath:
     """Of a code with a required binding: its value set."""
     from_resource: bool = False
     """Whether the way starts at the resource (`%resource`) rather than at the item in hand."""
+    resolved: bool = False
+    """Whether `resolve()` was said last: a type that follows is that of the contained resource."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +148,10 @@ class _Reader:
                 paths = [_filtered(found, condition) for path in paths for found in self._children(path, "extension")]
             case "first":
                 paths = _indexed(paths, 0)
-            case "resolve" | "exists":
-                pass  # the index holds what the reference says; and what is indexed exists
+            case "resolve":  # alone, the index holds what the reference says
+                paths = [replace(path, resolved=True) for path in paths]
+            case "exists":
+                pass  # what is indexed exists
             case _:
                 raise self._unknown()
         self._expect(")")
@@ -168,13 +174,17 @@ class _Reader:
         if element is None:
             raise self._unknown()
         return [
-            replace(path, steps=(*path.steps, Step(key)), type=one.name, value_set=element.value_set)
+            replace(path, steps=(*path.steps, Step(key)), type=one.name, value_set=element.value_set, resolved=False)
             for key, one in element.json_names().items()
         ]
 
     def _of_type(self, paths: list[TypedPath], name: str) -> list[TypedPath]:
         """R4 writes `DateTime` once for dateTime; and `as` on what is of one type only keeps it or not."""
-        return [path for path in paths if path.type.lower() == name.lower()]
+        return [
+            TypedPath((*path.steps, Step(RESOLVE, Filter("resolves-to", "", name))), name) if path.resolved else path
+            for path in paths
+            if path.resolved or path.type.lower() == name.lower()
+        ]
 
     def _took(self, token: str) -> bool:
         if self._at < len(self._tokens) and self._tokens[self._at] == token:

@@ -3,8 +3,8 @@
 https://hl7.org/fhir/R4/search.html
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Literal
 
@@ -286,3 +286,26 @@ def types_of(criterion: Criterion) -> Iterator[str]:
             yield from types_of(inner)
         case _:
             pass
+
+
+def narrowed(query: SearchQuery, may_search: Callable[[str], bool]) -> SearchQuery:
+    """The query without the types that a chain only might lead to (`author.family`) and that may not be searched.
+
+    A type that is named stays: whoever asks for it learns that he may not.
+    """
+    return replace(query, criteria=tuple(_narrowed(one, may_search) or one for one in query.criteria))
+
+
+def _narrowed(criterion: Criterion, may_search: Callable[[str], bool]) -> Criterion | None:
+    """None where nothing is left."""
+    match criterion:
+        case Chained(parameter, branches) if len(branches) > 1:
+            left = tuple(
+                (name, inner) for name, one in branches if may_search(name) and (inner := _narrowed(one, may_search))
+            )
+            return Chained(parameter, left) if left else None
+        case AnyOf(criteria):
+            left = tuple(inner for one in criteria if (inner := _narrowed(one, may_search)))
+            return AnyOf(left) if left else None
+        case _:
+            return criterion

@@ -84,7 +84,9 @@ def criterion(resource_type: str, name: str, value: str, *, depth: int = 0) -> C
     if parameter is None or not _is_searchable(parameter):
         raise not_searched(resource_type, code, name)
     if rest:
-        return _chain(parameter, modifier, rest, value, name, depth)
+        chained = _chain(parameter, modifier, rest, value, name, depth)
+        contained = _contained(resource_type, code, rest, value, name) if not modifier else None
+        return AnyOf((contained, chained)) if contained else chained
     if parameter.url in COMBINED:
         both = tuple(plain(parameters_of(resource_type)[one], modifier, value, name) for one in COMBINED[parameter.url])
         none_of_both = modifier == "not" or (modifier == "missing" and value == "true")
@@ -243,6 +245,13 @@ def _chain(parameter: SearchParameter, typed: str, rest: str, value: str, name: 
         diagnostics = worst.diagnostics if worst else f"{parameter.code} leads to no resource type"
         raise BadParameter(issues=[Issue("error", worst.code if worst else "invalid", diagnostics, name)])
     return Chained(parameter, tuple(branches))
+
+
+def _contained(resource_type: str, code: str, rest: str, value: str, name: str) -> Criterion | None:
+    """`author.given` where PDSm and MHD ask it of authors that are contained: the parameter `author-given`."""
+    below, _, modifier = rest.partition(":")
+    parameter = parameters_of(resource_type).get(f"{code}-{below}")
+    return plain(parameter, modifier, value, name) if parameter else None
 
 
 def _referred(resource_type: str, name: str, value: str, depth: int) -> Referred:

@@ -150,6 +150,15 @@ def to_xml(doc: bytes) -> bytes:
     return "".join(out).encode()
 
 
+def indented(xml: bytes) -> bytes:
+    """The same document for human eyes, one element per line; what is too large for that stays as it is."""
+    try:
+        root = etree.fromstring(xml, _parser())
+    except etree.XMLSyntaxError:
+        return xml
+    return etree.tostring(root, pretty_print=True, xml_declaration=True, encoding="UTF-8")
+
+
 def to_json(xml: bytes) -> bytes:
     """The JSON of a resource that came as an XML document.
 

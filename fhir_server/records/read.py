@@ -4,21 +4,25 @@ The trace is kept before the answer leaves. A refusal is traced too (by the edge
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from datetime import datetime
-
-import orjson
+import contextlib
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from fhir_server.caller import Caller
-from fhir_server.outcomes import Gone, NotFound
-from fhir_server.r4.references import is_local
+from fhir_server.metrics import Metrics
+from fhir_server.outcomes import BadParameter, Gone, NotFound
+from fhir_server.ports import BlobStore
 from fhir_server.r4.resource_types import TYPE_NUMBER
-from fhir_server.r4.search_criteria import AnyOf, IdIs, ReferenceIs, SearchQuery
+from fhir_server.r4.search_criteria import AnyOf, IdIs, ReferenceIs, SearchQuery, narrowed
 from fhir_server.records import audit
-from fhir_server.store.access_log import AccessLog
-from fhir_server.store.blobs import Blobs
+from fhir_server.records.protection import BINARY, Protection, Verdict
+from fhir_server.store.access_log import AccessesWithin, AccessLog
+from fhir_server.store.compartments import Compartments
+from fhir_server.store.database import Connection, Lent
+from fhir_server.store.histories import Histories
 from fhir_server.store.includes import Included, Includes
+from fhir_server.store.labels import Labels
 from fhir_server.store.ordering import Place
 from fhir_server.store.resources import Resources, Stored
 from fhir_server.store.search import Page, Search
@@ -30,16 +34,42 @@ class Archive:
 
     resources: Resources
     searches: Search
-    blobs: Blobs
+    blobs: BlobStore
     accesses: AccessLog
     includes: Includes
+    compartments: Compartments
+    labels: Labels
+    histories: Histories
+    metrics: Metrics = field(default_factory=Metrics)
+
+    @contextlib.asynccontextmanager
+    async def within(self, connection: Connection) -> AsyncGenerator["Archive"]:
+        """The same as a transaction sees it, with what it wrote; its traces are kept when the transaction is."""
+        database, accesses = Lent(connection), AccessesWithin(connection)
+        resources = Resources(database)
+        yield Archive(
+            resources,
+            Search(database),
+            self.blobs,
+            accesses,
+            Includes(database, resources),
+            Compartments(database),
+            Labels(database),
+            Histories(database),
+            self.metrics,
+        )
+        await accesses.flush()
 
     async def read(self, caller: Caller, resource_type: str, resource_id: str, request_id: str) -> Stored:
         """The current version. Raises Forbidden, NotFound, Gone."""
         caller.must("r", resource_type)
         found = await self.resources.read(TYPE_NUMBER[resource_type], resource_id)
-        stored = _present(found, resource_type, resource_id)
-        await self._trace(caller, "read", request_id, resource_type, stored)
+        if resource_type == BINARY:
+            owner = await self.owner_of_binary(caller, "read", request_id, resource_id, [found] if found else [])
+        else:
+            owner = audit.patient_in_bytes(resource_type, resource_id, found.doc or b"") if found else None
+        stored = present(found, resource_type, resource_id)
+        await self._trace(caller, "read", request_id, resource_type, stored, owner)
         return stored
 
     async def vread(
@@ -47,47 +77,23 @@ class Archive:
     ) -> Stored:
         """One version. Raises Forbidden, NotFound, Gone."""
         caller.must("r", resource_type)
-        found = await self.resources.read_version(TYPE_NUMBER[resource_type], resource_id, version)
-        stored = _present(found, resource_type, resource_id)
-        await self._trace(caller, "vread", request_id, resource_type, stored)
-        return stored
-
-    async def history(
-        self,
-        caller: Caller,
-        resource_type: str,
-        resource_id: str,
-        request_id: str,
-        *,
-        since: datetime | None,
-        before: int,
-        limit: int,
-    ) -> tuple[list[Stored], int]:
-        """Versions below `before`, newest first, and how many there are in all. Raises Forbidden, NotFound."""
-        caller.must("r", resource_type)
         number = TYPE_NUMBER[resource_type]
-        versions, total = await asyncio.gather(
-            self.resources.history(number, resource_id, since=since, before=before, limit=limit),
-            self.resources.count_versions(number, resource_id, since=since),
-        )
-        if not total and not await self.resources.read(number, resource_id):
-            raise NotFound(f"{resource_type}/{resource_id} does not exist")
-        patient = next((audit.patient_in_bytes(resource_type, resource_id, v.doc) for v in versions if v.doc), None)
-        await self.accesses.append(
-            audit.access(
-                caller,
-                "history-instance",
-                request_id,
-                resource_type=resource_type,
-                resource_id=resource_id,
-                patient_id=patient,
-            )
-        )
-        return versions, total
+        found = await self.resources.read_version(number, resource_id, version)
+        if resource_type == BINARY:  # what protects it now protects what it was too
+            known = [one for one in (await self.resources.read(number, resource_id), found) if one]
+            owner = await self.owner_of_binary(caller, "vread", request_id, resource_id, known)
+        else:
+            owner = audit.patient_in_bytes(resource_type, resource_id, found.doc or b"") if found else None
+        stored = present(found, resource_type, resource_id)
+        await self._trace(caller, "vread", request_id, resource_type, stored, owner)
+        return stored
 
     async def search(self, caller: Caller, query: SearchQuery, after: Place | None, request_id: str, text: str) -> Page:
         """One page. `text` is the query as it was asked, for the trail. Raises Forbidden, TooCostly, Unavailable."""
+        query = narrowed(query, lambda resource_type: caller.may("s", resource_type))
         caller.must_search(query.asked_types)
+        if query.resource_type == BINARY and query.only_count:
+            raise BadParameter("Binaries are not counted: some may be hidden from you", expression="_summary")
         row = audit.access(
             caller,
             "search-type",
@@ -97,12 +103,21 @@ class Archive:
             query=text,
         )
         if row.patient_id:
-            page, _ = await asyncio.gather(self.searches.page(query, after), self.accesses.append(row))
+            page, _ = await asyncio.gather(self._page(query, after), self.accesses.append(row))
             return page
-        page = await self.searches.page(query, after)
+        page = await self._page(query, after)
+        if query.resource_type == BINARY:
+            page = await self._readable(caller, page, after)
         shown = {audit.patient_in_bytes(query.resource_type, hit.id, hit.doc) for hit in page.hits}
         rows = [row._replace(patient_id=patient) for patient in sorted(shown - {None}, key=str)] or [row]
         await asyncio.gather(*(self.accesses.append(one) for one in rows))
+        return page
+
+    async def _page(self, query: SearchQuery, after: Place | None) -> Page:
+        began = time.perf_counter()
+        with self.metrics.traces.span("search"):
+            page = await self.searches.page(query, after)
+        self.metrics.search_seconds.observe(time.perf_counter() - began)
         return page
 
     async def along(self, caller: Caller, query: SearchQuery, page: Page, request_id: str) -> list[Included]:
@@ -111,7 +126,12 @@ class Archive:
             return []
         hits = ((hit.id, hit.doc) for hit in page.hits)
         found = await self.includes.of(query.resource_type, hits, query.includes)
-        shown = [one for one in found if caller.may("r", one.type)]
+        shown = [
+            one
+            for one in found
+            if caller.may("r", one.type)
+            and (one.type != BINARY or (await self.protection.of_document(caller, one.doc)).allowed)
+        ]
         await asyncio.gather(
             *(
                 self.accesses.append(
@@ -136,11 +156,14 @@ class Archive:
         return self.blobs.chunks(stored.blob_sha256, start, length)
 
     async def _trace(
-        self, caller: Caller, interaction: str, request_id: str, resource_type: str, stored: Stored
+        self,
+        caller: Caller,
+        interaction: str,
+        request_id: str,
+        resource_type: str,
+        stored: Stored,
+        patient_id: str | None,
     ) -> None:
-        patient = audit.patient_in_bytes(resource_type, stored.id, stored.doc or b"")
-        if resource_type == "Binary":
-            patient = await self._owner_of_binary(caller, stored)
         await self.accesses.append(
             audit.access(
                 caller,
@@ -149,27 +172,58 @@ class Archive:
                 resource_type=resource_type,
                 resource_id=stored.id,
                 version=stored.version,
-                patient_id=patient,
+                patient_id=patient_id,
             )
         )
 
-    async def _owner_of_binary(self, caller: Caller, stored: Stored) -> str | None:
-        """Whose bytes these are: the worker of what protects them. Raises Forbidden where that may not be read.
+    @property
+    def protection(self) -> Protection:
+        return Protection(self.resources)
 
-        https://hl7.org/fhir/R4/binary.html#security - who may not read the DocumentReference may not read its bytes.
+    async def owner_of_binary(
+        self, caller: Caller, interaction: str, request_id: str, resource_id: str, versions: Sequence[Stored]
+    ) -> str | None:
+        """Whose bytes these are. Where the caller may not have them: a trace of the refusal, and NotFound.
+
+        Not Forbidden, and not Gone: who may not read a document does not learn that it is there.
         """
-        context = orjson.loads(stored.doc or b"{}").get("securityContext", {}).get("reference")
-        target = is_local(context) if context else None
-        if target is None:
-            return None
-        caller.must("r", target[0])
-        protector = await self.resources.read(TYPE_NUMBER[target[0]], target[1])
-        return audit.patient_in_bytes(*target, protector.doc) if protector and protector.doc else None
+        verdict = await self.protection.of_versions(caller, versions)
+        return await self.worker_of(verdict, caller, interaction, request_id, resource_id)
+
+    async def worker_of(
+        self, verdict: Verdict, caller: Caller, interaction: str, request_id: str, resource_id: str
+    ) -> str | None:
+        """Whose Binary it is, by a verdict on it. Raises NotFound where it is no, and traces that."""
+        if verdict.allowed:
+            return verdict.patient_id
+        await self.accesses.append(
+            audit.access(
+                caller,
+                interaction,
+                request_id,
+                outcome=audit.REFUSED,
+                resource_type=BINARY,
+                resource_id=resource_id,
+                patient_id=verdict.patient_id,
+            )
+        )
+        raise absent(BINARY, resource_id)
+
+    async def _readable(self, caller: Caller, page: Page, after: Place | None) -> Page:
+        """A page of Binaries without those that the caller may not have, and without a total that would count them."""
+        hits = tuple([h for h in page.hits if (await self.protection.of_document(caller, h.doc)).allowed])
+        whole = after is None and page.next is None
+        return replace(page, hits=hits, total=len(hits) if whole else None)
 
 
-def _present(found: Stored | None, resource_type: str, resource_id: str) -> Stored:
+def absent(resource_type: str, resource_id: str) -> NotFound:
+    return NotFound(f"{resource_type}/{resource_id} does not exist")
+
+
+def present(found: Stored | None, resource_type: str, resource_id: str) -> Stored:
+    """What was found, if it is there. Raises NotFound, Gone."""
     if found is None:
-        raise NotFound(f"{resource_type}/{resource_id} does not exist")
+        raise absent(resource_type, resource_id)
     if found.deleted:
         raise Gone(f"{resource_type}/{resource_id} was deleted")
     return found

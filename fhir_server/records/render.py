@@ -11,10 +11,8 @@ import msgspec
 import orjson
 
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_LINKS = re.compile(
-    rb'("(?:reference|url|uri|valueUri|valueUrl|valueUuid|valueOid)"\s*:\s*")(urn:(?:uuid|oid):[^"\\]+)(")'
-)
-_DIV_LINKS = re.compile(rb'((?:href|src)=\\")(urn:(?:uuid|oid):[^"\\]+)(\\")')
+_LINKS = re.compile(rb'("(reference|url|uri|valueUri|valueUrl|valueUuid|valueOid)"\s*:\s*")((?:[^"\\]|\\.){1,2000})(")')
+_DIV_LINKS = re.compile(rb'((?:href|src)=\\")([^"\\]{1,2000})(\\")')
 
 
 def instant(moment: datetime) -> str:
@@ -48,13 +46,23 @@ def without_member(body: bytes, name: str) -> bytes:
 
 
 def with_links(body: bytes, targets: Mapping[str, str]) -> bytes:
-    """The references and links among the entries of a Bundle (`urn:uuid:...`) replaced by what they became.
+    """The references and links among the entries of a Bundle replaced by what they became; the rest keeps its bytes.
 
-    https://hl7.org/fhir/R4/http.html#trules - identifiers that look alike stay as they are.
+    `targets` are the names of entries (`urn:uuid:...`, or the URL of a fullUrl) and conditional references
+    (`Patient?identifier=...`). https://hl7.org/fhir/R4/http.html#trules - identifiers that look alike stay as they are,
+    and so do other URLs than those of a Binary, which may be the canonical name of what an entry defines.
     """
 
     def replaced(match: re.Match[bytes]) -> bytes:
-        target = targets.get(match[2].decode())
+        before, name, link, after = match.groups()
+        text: str = orjson.loads(b'"%s"' % link) if b"\\" in link else link.decode()
+        target = targets.get(text)
+        if target is None or not (name == b"reference" or text.startswith("urn:") or target.startswith("Binary/")):
+            return match[0]
+        return before + target.encode() + after
+
+    def in_narrative(match: re.Match[bytes]) -> bytes:
+        target = None if b"?" in match[2] else targets.get(match[2].decode())
         return match[1] + target.encode() + match[3] if target else match[0]
 
-    return _DIV_LINKS.sub(replaced, _LINKS.sub(replaced, body))
+    return _DIV_LINKS.sub(in_narrative, _LINKS.sub(replaced, body))

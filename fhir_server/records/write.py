@@ -4,33 +4,37 @@ Each request becomes one unit of change: validated, its references checked, inde
 transaction, with whatever the caller writes beside it (scan lots, deliveries, jobs). Nothing is half there.
 """
 
+import asyncio
+import contextlib
+import re
 import secrets
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
-from urllib.parse import parse_qsl
 
 import orjson
 
 from fhir_server.caller import Caller, Permission
-from fhir_server.outcomes import BadParameter, BadSyntax, DanglingReference, Issue, MultipleMatches, NotFound
-from fhir_server.r4 import search_query
+from fhir_server.outcomes import BadParameter, DanglingReference, Forbidden, Issue
+from fhir_server.ports import Blob
 from fhir_server.r4.references import is_local, literal_references
 from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
 from fhir_server.r4.search_criteria import SearchQuery
 from fhir_server.records import audit, search_parameters
-from fhir_server.records.render import renderer, with_links
+from fhir_server.records.conditions import Sought, match, query_of, resolve, sought_in
+from fhir_server.records.links import Links
+from fhir_server.records.render import renderer
 from fhir_server.records.validation import parse_json, validate
 from fhir_server.store.access_log import AccessRow
-from fhir_server.store.blobs import Blob
-from fhir_server.store.commit import Commits, Plan, Unit, Write, Written
+from fhir_server.store.commit import Commits, Plan, Unit, Write, Written, as_if
 from fhir_server.store.database import Connection
 from fhir_server.store.resources import Key, read_within
-from fhir_server.store.search import condition_lock, find_ids
+from fhir_server.store.search import condition_lock
 from fhir_server.store.search_index import NO_ROWS, rows_of
 
+_OURS = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 Alongside = Callable[[Connection, Sequence[Written]], Awaitable[None]]
 
 
@@ -40,7 +44,8 @@ class Incoming:
 
     `condition` holds the pairs of a query: of If-None-Exist for a create, which then does nothing where it finds
     one; of a conditional update or delete, which is then about the one that it finds. `full_url` is its name inside a
-    Bundle.
+    Bundle, `where` its place there (`Bundle.entry[3]`). `only_new` is If-None-Match: *; `may_create` off refuses an
+    update of what never was, `needs_version` a change without `expected_version`.
     """
 
     resource: Mapping[str, Any]
@@ -52,6 +57,9 @@ class Incoming:
     full_url: str | None = None
     blob: Blob | None = None
     where: str | None = None
+    only_new: bool = False
+    may_create: bool = True
+    needs_version: bool = False
 
     @property
     def type(self) -> str:
@@ -60,7 +68,9 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one Incoming: written now, or found there already (`written` None: the condition matched)."""
+    """What became of one Incoming; `written` is None where nothing had to be: a create that its condition found there
+    already, a deletion of what is not there.
+    """
 
     type: str
     id: str
@@ -74,6 +84,11 @@ def new_id() -> str:
     value = (value & ~(0xF << 76)) | (0x7 << 76)
     value = (value & ~(0x3 << 62)) | (0x2 << 62)
     return str(uuid.UUID(int=value))
+
+
+def is_ours(resource_id: str) -> bool:
+    """Whether `new_id` may have given it."""
+    return bool(_OURS.fullmatch(resource_id))
 
 
 def incoming_from_bytes(
@@ -117,6 +132,7 @@ def deletion(
     return Incoming(resource, b"", "delete", identity, condition, expected_version)
 
 
+AT_ONCE: Final = 50  # resources that are indexed before others get their turn
 PERMISSIONS: Final[Mapping[str, Permission]] = {"create": "c", "update": "u", "delete": "d"}
 
 
@@ -140,31 +156,42 @@ class Door:
 
         `alongside` writes other rows in the same transaction, `accesses` are traced beside those of the writing.
 
-        Raises Forbidden, DanglingReference, Conflict, VersionConflict, MultipleMatches, NotFound, Unavailable, and
-        BusinessRule for a search parameter that cannot be indexed.
+        Raises Forbidden, DanglingReference, Conflict, VersionConflict, MultipleMatches, NoMatch, Gone, TooCostly,
+        MethodNotAllowed, PreconditionRequired, Unavailable, and BusinessRule for a search parameter that cannot be
+        indexed; what is about one entry of a Bundle names it.
         """
         for one in incoming:
-            caller.must(PERMISSIONS[one.method], one.type)
-        conditions = {number: _condition(one) for number, one in enumerate(incoming) if one.condition}
-        for query in conditions.values():
+            _must(caller, one)
+        queries = {
+            number: query_of(one.type, one.condition, one.where)
+            for number, one in enumerate(incoming)
+            if one.condition is not None
+        }
+        sought = sought_in((one.resource, one.where) for one in incoming)
+        for query in (*queries.values(), *(one.query for one in sought.values())):
             caller.must_search(query.asked_types)  # the answer tells whether anything meets the criteria
         _refuse_twins(incoming)
-        attempt = _Attempt(caller, incoming, conditions, interaction, request_id, accesses)
+        attempt = _Attempt(caller, incoming, queries, sought, interaction, request_id, accesses)
+        await attempt.prepare()
         if any(one.type == "SearchParameter" for one in incoming):
             alongside = _with_parameters(attempt, alongside)
+        conditions = [(one.type, one.condition) for one in incoming if one.condition]
+        conditions += [(one.type, one.pairs) for one in sought.values()]
         unit = Unit(
             attempt.plan,
             touches=frozenset((TYPE_NUMBER[one.type], one.resource_id) for one in incoming),
-            locks=frozenset(condition_lock(one.type, one.condition) for one in incoming if one.condition),
+            locks=frozenset(condition_lock(*condition) for condition in conditions),
             alongside=alongside,
+            may_name=lambda number: caller.may("r", TYPE_NAME[number]),
         )
-        written = iter(await self._commits.submit(unit))
-        return [
-            Outcome(one.type, attempt.found[number], None)
-            if number in attempt.found
-            else Outcome(one.type, one.resource_id, next(written))
-            for number, one in enumerate(attempt.meant)
-        ]
+        return attempt.outcomes(await self._commits.submit(unit))
+
+
+def _must(caller: Caller, one: Incoming) -> None:
+    try:
+        caller.must(PERMISSIONS[one.method], one.type)
+    except Forbidden as failure:
+        raise failure.within(one.where) from None
 
 
 class _Attempt:
@@ -174,59 +201,133 @@ class _Attempt:
         self,
         caller: Caller,
         incoming: Sequence[Incoming],
-        conditions: Mapping[int, SearchQuery],
+        queries: Mapping[int, SearchQuery],
+        sought: Mapping[str, Sought],
         interaction: str,
         request_id: str,
         accesses: Sequence[AccessRow],
     ) -> None:
         self.caller = caller
         self.incoming = incoming
-        self.conditions = conditions
+        self.queries = queries
+        self.sought = sought
         self.interaction = interaction
         self.request_id = request_id
         self.accesses = accesses
         self.found: dict[int, str] = {}
+        self.absent: set[int] = set()
         self.meant: list[Incoming] = list(incoming)
         self._owners: dict[Key, str | None] = {}
         self._ready: Plan | None = None
-        if not any(one.condition or one.method == "delete" for one in incoming):
-            self._ready = self._plan_of(_linked(incoming, {}))
+
+    async def prepare(self) -> None:
+        """Plan now what can be planned without the database, before a transaction is open."""
+        if not self.sought and not any(one.condition or one.method == "delete" for one in self.incoming):
+            self._ready = await self._plan_of({})
 
     async def plan(self, connection: Connection) -> Plan:
-        """Called inside the transaction, the locks of the conditions held; called again after a rollback."""
+        """Called inside the transaction, the locks of the conditions held; called again after a rollback.
+
+        Deletions come first, then creates, then updates, then references (R4 3.1.0.11.2): each sees those before it.
+        """
         if self._ready:
             return self._ready
-        self.found = {}
-        self.meant = list(self.incoming)
-        for number, query in self.conditions.items():
-            one = self.incoming[number]
-            resource_id = await _match(connection, query, one.where)
-            if one.method != "create":
-                self.meant[number] = _about(one, resource_id)
-            elif resource_id:
-                self.found[number] = resource_id
-        there = [(TYPE_NUMBER[one.type], one.resource_id) for one in self.meant if one.method == "delete"]
-        there += [(TYPE_NUMBER[self.incoming[number].type], found) for number, found in self.found.items()]
-        if there:
-            self._owners = {
-                (stored.type, stored.id): audit.patient_in_bytes(TYPE_NAME[stored.type], stored.id, stored.doc or b"")
-                for stored in await read_within(connection, there)
-            }
-        return self._plan_of(_linked(self.meant, self.found))
+        self.found, self.absent, self.meant, self._owners = {}, set(), list(self.incoming), {}
+        await self._settle(connection, "delete", after=())
+        await self._look_up(connection)
+        await self._settle(connection, "create", after=("delete",))
+        await self._settle(connection, "update", after=("delete", "create"))
+        _refuse_twins([one for number, one in enumerate(self.meant) if not self.is_settled(number)])
+        async with self._after(connection, ("delete", "create", "update"), (one.query for one in self.sought.values())):
+            resolved = await resolve(connection, self.sought)
+        await self._look_up(connection)
+        return await self._plan_of(resolved)
 
-    def _plan_of(self, linked: Iterable[Incoming]) -> Plan:
+    async def _settle(self, connection: Connection, method: str, *, after: Sequence[str]) -> None:
+        """What the criteria of the entries of one method mean. Raises MultipleMatches, BadParameter."""
+        mine = {number: query for number, query in self.queries.items() if self.incoming[number].method == method}
+        if not mine:
+            return
+        async with self._after(connection, after, mine.values()):
+            for number, query in mine.items():
+                one = self.incoming[number]
+                resource_id = await match(connection, query, one.where)
+                if method == "create" and resource_id:
+                    self.found[number] = resource_id
+                elif method == "delete" and not resource_id:
+                    self.absent.add(number)
+                elif method != "create" and resource_id:
+                    self.meant[number] = _about(one, resource_id)
+
+    @contextlib.asynccontextmanager
+    async def _after(
+        self, connection: Connection, methods: Sequence[str], queries: Iterable[SearchQuery]
+    ) -> AsyncGenerator[None]:
+        """The database as the entries of these methods leave it, where that can matter to the queries."""
+        asked = {name for query in queries for name in query.asked_types}
+        if not any(one.method in methods and one.type in asked for one in self.incoming):
+            yield
+            return
+        earlier = [one for one in self._linked({}) if one.method in methods]
+        async with as_if(connection, [_write_of(one, ()) for one in earlier]):
+            yield
+
+    async def _look_up(self, connection: Connection) -> None:
+        """What there is of what goes or was found: whose it was, and whether it is there at all."""
+        gone = [n for n, one in enumerate(self.meant) if one.method == "delete" and n not in self.absent]
+        keys = {n: (TYPE_NUMBER[self.meant[n].type], self.meant[n].resource_id) for n in gone}
+        wanted = [*keys.values(), *((TYPE_NUMBER[self.meant[n].type], found) for n, found in self.found.items())]
+        if not wanted or self._owners.keys() >= set(wanted):
+            return
+        there = {(stored.type, stored.id): stored for stored in await read_within(connection, wanted)}
+        self.absent |= {n for n, key in keys.items() if key not in there or there[key].deleted}
+        self._owners = {
+            key: audit.patient_in_bytes(TYPE_NAME[key[0]], key[1], stored.doc or b"") for key, stored in there.items()
+        }
+
+    def outcomes(self, written: Iterable[Written]) -> list[Outcome]:
+        """What became of each, once it is committed."""
+        left = iter(written)
+        return [
+            Outcome(one.type, self.found.get(number, one.resource_id), None if self.is_settled(number) else next(left))
+            for number, one in enumerate(self.meant)
+        ]
+
+    def is_settled(self, number: int) -> bool:
+        """Nothing is left to write: it is there already, or what should go is not there."""
+        return number in self.found or number in self.absent
+
+    def _linked(self, resolved: Mapping[str, str]) -> Iterator[Incoming]:
+        """The entries that will be written, with the links among them and the conditional references resolved."""
+        names = {
+            one.full_url: f"{one.type}/{self.found.get(number, one.resource_id)}"
+            for number, one in enumerate(self.meant)
+            if one.full_url
+        }
+        links = Links(names, resolved)
+        for number, one in enumerate(self.meant):
+            if not self.is_settled(number):
+                body = links.in_body(one.body, one.full_url)
+                yield one if body == one.body else replace(one, body=body, resource=orjson.loads(body))
+
+    async def _plan_of(self, resolved: Mapping[str, str]) -> Plan:
         writes: list[Write] = []
         accesses: list[AccessRow] = [*self.accesses]
-        for one in linked:
-            writes.append(_write_of(one))
+        for one in self._linked(resolved):
+            if len(writes) % AT_ONCE == AT_ONCE - 1:
+                await asyncio.sleep(0)
+            writes.append(_write_of(one, _local_references(one)))
             accesses.append(self._access(one.type, one.resource_id, self._owner_of(one)))
         for number, resource_id in self.found.items():  # nothing is written, and the client learns that it is there
             resource_type = self.incoming[number].type
             owner = self._owners.get((TYPE_NUMBER[resource_type], resource_id))
             accesses.append(self._access(resource_type, resource_id, owner))
+        for number in sorted(self.absent):
+            one = self.incoming[number]
+            accesses.append(self._access(one.type, None if one.condition else one.resource_id, None))
         return Plan(writes, accesses)
 
-    def _access(self, resource_type: str, resource_id: str, patient_id: str | None) -> AccessRow:
+    def _access(self, resource_type: str, resource_id: str | None, patient_id: str | None) -> AccessRow:
         return audit.access(
             self.caller,
             self.interaction,
@@ -254,7 +355,7 @@ def _with_parameters(attempt: _Attempt, alongside: Alongside | None) -> Alongsid
 
     async def both(connection: Connection, written: Sequence[Written]) -> None:
         for number, definition in wanted.items():
-            if number not in attempt.found:
+            if not attempt.is_settled(number):
                 await search_parameters.put_in_use(connection, caller, attempt.meant[number].resource_id, definition)
         if alongside:
             await alongside(connection, written)
@@ -264,7 +365,7 @@ def _with_parameters(attempt: _Attempt, alongside: Alongside | None) -> Alongsid
 
 def _refuse_twins(incoming: Sequence[Incoming]) -> None:
     """Two entries for one identity would overwrite each other in silence (R4 3.1.0.11.2)."""
-    seen: dict[object, int] = {}
+    seen: dict[object, str] = {}
     faults: list[Issue] = []
     for number, one in enumerate(incoming):
         keys: list[object] = [(one.type, one.resource_id)]
@@ -274,68 +375,32 @@ def _refuse_twins(incoming: Sequence[Incoming]) -> None:
             keys.append(one.full_url)
         for key in keys:
             if key in seen:
-                faults.append(
-                    Issue("error", "duplicate", f"The same identity as entry {seen[key]}", one.where or one.type)
-                )
-            seen[key] = number
+                faults.append(Issue("error", "duplicate", f"The same identity as {seen[key]}", one.where or one.type))
+            seen[key] = one.where or f"entry {number}"
     if faults:
         raise BadParameter(issues=faults)
 
 
-def _about(one: Incoming, resource_id: str | None) -> Incoming:
+def _about(one: Incoming, resource_id: str) -> Incoming:
     """A conditional update or delete, now that its criteria were asked (R4 3.1.0.4.3, 3.1.0.7.1).
 
-    Raises NotFound for a deletion of nothing, BadParameter for an update whose body names another id than the match.
+    Raises BadParameter for an update whose body names another id than the match.
     """
-    if resource_id is None:
-        if one.method == "delete":
-            raise NotFound(f"No {one.type} meets the criteria")
-        return one
     given = one.resource.get("id")
     if one.method == "update" and given not in (None, resource_id):
-        raise BadParameter("The criteria find another id than that of the body", expression=f"{one.type}.id")
+        place = f"{one.type}.id"
+        raise BadParameter("The criteria find another id than that of the body", expression=place).within(one.where)
     if one.method == "delete":
         return replace(one, resource_id=resource_id, resource={**one.resource, "id": resource_id})
     return replace(one, resource_id=resource_id)
 
 
-def _condition(one: Incoming) -> SearchQuery:
-    """The criteria of a conditional create, update or delete. Raises BadParameter."""
-    query = search_query.parse(one.type, one.condition or ())
-    if not query.criteria:
-        raise BadParameter("A condition needs a criterion", expression=one.where)
-    return query
-
-
-async def _match(connection: Connection, query: SearchQuery, where: str | None) -> str | None:
-    """The resource that a condition finds, or None. Raises MultipleMatches."""
-    ids = await find_ids(connection, query, 2)
-    if len(ids) > 1:
-        raise MultipleMatches(f"The condition finds more than one {query.resource_type}", expression=where)
-    return ids[0] if ids else None
-
-
-def _linked(incoming: Sequence[Incoming], found: Mapping[int, str]) -> list[Incoming]:
-    """The entries that will be written, with the links among them resolved."""
-    targets = {
-        one.full_url: f"{one.type}/{found.get(number, one.resource_id)}"
-        for number, one in enumerate(incoming)
-        if one.full_url
-    }
-    remaining = [one for number, one in enumerate(incoming) if number not in found]
-    if not targets:
-        return remaining
-    linked: list[Incoming] = []
-    for one in remaining:
-        body = with_links(one.body, targets) if one.body else one.body
-        linked.append(one if body == one.body else replace(one, body=body, resource=orjson.loads(body)))
-    return linked
-
-
-def _write_of(one: Incoming) -> Write:
+def _write_of(one: Incoming, references: Sequence[tuple[str, int, str]]) -> Write:
     if one.method == "delete":
-        type_number = TYPE_NUMBER[one.type]
-        return Write(type_number, one.resource_id, "update", None, NO_ROWS, expected_version=one.expected_version)
+        number = TYPE_NUMBER[one.type]
+        version = one.expected_version
+        return Write(number, one.resource_id, "update", None, NO_ROWS, expected_version=version, where=one.where)
+    is_given = one.condition is None or one.resource.get("id") is not None  # else the id would be ours
     return Write(
         type=TYPE_NUMBER[one.type],
         id=one.resource_id,
@@ -343,10 +408,14 @@ def _write_of(one: Incoming) -> Write:
         render=renderer(one.body, one.type, one.resource_id),
         rows=rows_of(one.resource),
         resource=one.resource,
-        references=_local_references(one),
+        references=references,
         expected_version=one.expected_version,
         blob_sha256=one.blob.sha256 if one.blob else None,
         blob_size=one.blob.size if one.blob else None,
+        only_new=one.only_new,
+        may_create=one.may_create or not is_given,
+        needs_version=one.needs_version,
+        where=one.where,
     )
 
 
@@ -355,25 +424,17 @@ def _local_references(one: Incoming) -> list[tuple[str, int, str]]:
     local: list[tuple[str, int, str]] = []
     faults: list[Issue] = []
     for where, reference in literal_references(one.resource):
-        if reference.startswith("urn:uuid:") and one.full_url:
+        if reference.startswith("urn:uuid:") and (one.where or one.full_url):
             faults.append(Issue("error", "not-found", "No entry of the Bundle has this fullUrl", where))
         elif "?" in reference:
-            faults.append(Issue("error", "not-supported", "Conditional references are not supported", where))
+            faults.append(Issue("error", "not-supported", "Conditional references belong into transactions", where))
         elif target := is_local(reference):
             local.append((where, TYPE_NUMBER[target[0]], target[1]))
     if faults:
-        raise DanglingReference(issues=faults)
+        raise DanglingReference(issues=faults).within(one.where)
     return local
 
 
 def name_of(written: Written) -> str:
     """`Type/id`."""
     return f"{TYPE_NAME[written.type]}/{written.id}"
-
-
-def condition_of(value: str) -> tuple[tuple[str, str], ...]:
-    """The pairs of an If-None-Exist header or `ifNoneExist` element. Raises BadSyntax when it is empty."""
-    pairs = tuple(parse_qsl(value.partition("?")[2] or value, keep_blank_values=True))
-    if not pairs or any("\0" in name or "\0" in text for name, text in pairs):
-        raise BadSyntax("If-None-Exist is empty or holds a NUL character")
-    return pairs

@@ -1,33 +1,55 @@
 """create, with If-None-Exist: https://hl7.org/fhir/R4/http.html#create"""
 
 from email.utils import format_datetime
+from typing import Any
 
 import orjson
 
-from fhir_server.outcomes import Issue
+from fhir_server.outcomes import BadParameter, Issue
 from fhir_server.r4.resource_types import TYPE_NUMBER
-from fhir_server.records.write import Outcome, condition_of, incoming_from_bytes
+from fhir_server.records.conditions import condition_of
+from fhir_server.records.sharing.profiles import is_simplified
+from fhir_server.records.write import Incoming, Outcome, incoming_from_bytes
 from fhir_server.rest import binary
 from fhir_server.rest.forms import received
-from fhir_server.rest.http import Answer, Exchange, Header, outcome
+from fhir_server.rest.http import Answer, Exchange, Header, outcome, preferred_return
 from fhir_server.rest.service import Service
 
 
 async def create(exchange: Exchange, service: Service) -> Answer:
     (resource_type,) = exchange.segments
     exchange.known_caller().must("c", resource_type)
+    condition = exchange.header(b"if-none-exist")
     if resource_type == "Binary":
+        if condition is not None:
+            raise BadParameter("A Binary is created without a condition: put it under an id of your own")
         incoming = await binary.incoming(exchange, service, None)
     else:
-        condition = exchange.header(b"if-none-exist")
         incoming = incoming_from_bytes(
             await received(exchange, service.largest_body),
             method="create",
             resource_type=resource_type,
             condition=condition_of(condition) if condition is not None else None,
         )
+    if resource_type == "DocumentReference" and is_simplified(incoming.resource):
+        return await simplified_publish(exchange, service, incoming)
     (result,) = await service.door.write(
         exchange.known_caller(), [incoming], interaction="create", request_id=exchange.request_id
+    )
+    return await written_answer(exchange, service, result)
+
+
+async def simplified_publish(exchange: Exchange, service: Service, incoming: Incoming) -> Answer:
+    """ITI-105: the document leaves its DocumentReference and becomes a Binary, with a lot de soumission of its own."""
+    from fhir_server.rest.document_sharing import published  # it patches what is replaced, and a patch is answered here
+
+    shared = await published(exchange, service, incoming)
+    result, *_ = await service.door.write(
+        exchange.known_caller(),
+        shared.incoming,
+        interaction="create",
+        request_id=exchange.request_id,
+        alongside=shared.alongside,
     )
     return await written_answer(exchange, service, result)
 
@@ -46,16 +68,16 @@ async def written_answer(exchange: Exchange, service: Service, result: Outcome) 
         (b"etag", b'W/"%d"' % version),
         (b"last-modified", format_datetime(updated, usegmt=True).encode()),
     ]
-    match exchange.prefers("return"):
-        case "minimal":
-            return Answer(status, b"", [*headers, (b"preference-applied", b"return=minimal")])
-        case "OperationOutcome":
-            done = Issue("information", "informational", f"{result.type}/{result.id} is at version {version}")
-            return Answer(
-                status,
-                orjson.dumps(outcome([done])),
-                [*headers, (b"preference-applied", b"return=OperationOutcome")],
-            )
-        case _:
-            readable = exchange.known_caller().may("r", result.type)
-            return Answer(status, doc if doc and readable else b"", headers)
+    asked, echo = preferred_return(exchange)
+    if asked == "minimal":
+        return Answer(status, b"", headers + echo)
+    if asked == "OperationOutcome":
+        return Answer(status, orjson.dumps(done(f"{result.type}/{result.id} is at version {version}")), headers + echo)
+    if doc is None or not exchange.known_caller().may("r", result.type):
+        return Answer(status, b"", headers)
+    return Answer(status, doc, headers + echo)
+
+
+def done(text: str) -> dict[str, Any]:
+    """The OperationOutcome of a success."""
+    return outcome([Issue("information", "informational", text)])

@@ -1,10 +1,14 @@
 """delete, by id or by criteria, with If-Match: https://hl7.org/fhir/R4/http.html#delete - earlier versions stay."""
 
+import orjson
+
 from fhir_server.outcomes import Gone, NotFound
 from fhir_server.records.write import Incoming, deletion
-from fhir_server.rest.http import Answer, Exchange
+from fhir_server.rest.create import done
+from fhir_server.rest.http import Answer, Exchange, Header, preferred_return
 from fhir_server.rest.service import Service
 from fhir_server.rest.update import criteria, expected_version
+from fhir_server.store.commit import Written
 
 
 async def delete(exchange: Exchange, service: Service) -> Answer:
@@ -27,7 +31,16 @@ async def _delete(exchange: Exchange, service: Service, wish: Incoming) -> Answe
         (result,) = await service.door.write(
             exchange.known_caller(), [wish], interaction="delete", request_id=exchange.request_id
         )
-    except (NotFound, Gone):
-        return Answer(204)
-    assert result.written
-    return Answer(204, headers=[(b"etag", b'W/"%d"' % result.written.version)])
+    except (NotFound, Gone):  # somebody else was quicker
+        return _answer(exchange, None)
+    return _answer(exchange, result.written)
+
+
+def _answer(exchange: Exchange, written: Written | None) -> Answer:
+    headers: list[Header] = [(b"etag", b'W/"%d"' % written.version)] if written else []
+    asked, echo = preferred_return(exchange)
+    if asked == "OperationOutcome":
+        return Answer(
+            200, orjson.dumps(done("It is gone" if written else "There was nothing to delete")), headers + echo
+        )
+    return Answer(204, b"", headers + (echo if asked == "minimal" else []))

@@ -8,8 +8,10 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Final, Literal
 
+import msgspec
+
 from fhir_server.outcomes import NotAcceptable, UnsupportedMediaType
-from fhir_server.r4.xml import to_json, to_xml
+from fhir_server.r4.xml import indented, to_json, to_xml
 from fhir_server.rest.http import FHIR_JSON, Answer, Exchange
 
 Form = Literal["json", "xml"]
@@ -79,12 +81,24 @@ async def received(exchange: Exchange, largest: int) -> bytes:
     return to_json(body) if form == "xml" else body
 
 
-async def in_form(answer: Answer, form: Form) -> Answer:
-    """The answer in the form that is wanted; what is no FHIR resource stays as it is."""
-    if form == "json" or answer.media_type != FHIR_JSON:
+async def in_form(answer: Answer, form: Form, *, pretty: bool = False) -> Answer:
+    """The answer in the form that is wanted, indented where that is; what is no FHIR resource stays as it is."""
+    if answer.media_type != FHIR_JSON or (form == "json" and not pretty):
         return answer
+    if form == "json" and not isinstance(answer.body, bytes):
+        return answer  # a Binary that is made while it is sent
     body = answer.body if isinstance(answer.body, bytes) else await _whole(answer.body)
-    return replace(answer, body=to_xml(body) if body else b"", media_type=FHIR_XML)
+    if form == "json":
+        return replace(answer, body=msgspec.json.format(body) if body else b"")  # digits and escapes as they are
+    xml = to_xml(body) if body else b""
+    return replace(answer, body=indented(xml) if xml and pretty else xml, media_type=FHIR_XML)
+
+
+def wants_pretty(exchange: Exchange) -> bool:
+    """`_pretty=true`: https://hl7.org/fhir/R4/http.html#general"""
+    if not exchange.query and exchange.asked_pretty is None:
+        return False
+    return (exchange.asked_pretty or dict(exchange.pairs()).get("_pretty")) == "true"
 
 
 async def _whole(chunks: AsyncIterator[bytes]) -> bytes:

@@ -1,17 +1,20 @@
-"""Health: `/livez` (this process turns) and `/readyz` (it can do its work)."""
+"""Health: `/livez` (this process turns) and `/readyz` (it can do its work, and is not about to stop)."""
 
-import os
+import asyncio
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from fhir_server.outcomes import Failure
-from fhir_server.store.blobs import Blobs
+from fhir_server.ports import BlobStore
+from fhir_server.rest.watch import Watch
 from fhir_server.store.database import Database
 from fhir_server.store.transient import Transient
 
+PATIENCE = 3.0
 
-def health_routes(database: Database, transient: Transient, blobs: Blobs) -> APIRouter:
+
+def health_routes(database: Database, transient: Transient, blobs: BlobStore, watch: Watch) -> APIRouter:
     router = APIRouter()
 
     @router.get("/livez")
@@ -20,10 +23,12 @@ def health_routes(database: Database, transient: Transient, blobs: Blobs) -> API
 
     @router.get("/readyz")
     async def readyz() -> JSONResponse:
-        """503 when PostgreSQL or the blob store is out of reach; Redis is reported, its loss is borne."""
+        """503 while it stops, and when PostgreSQL or the blob store is out of reach; the loss of Redis is borne."""
+        if watch.draining:
+            return JSONResponse({"status": "stopping"}, status_code=503)
         parts = {
             "postgres": await _answers(database),
-            "blobs": os.access(blobs.path(bytes(32)).parents[2], os.W_OK),
+            "blobs": await blobs.answers(),
             "redis": await transient.answers(),
         }
         ready = parts["postgres"] and parts["blobs"]
@@ -35,8 +40,8 @@ def health_routes(database: Database, transient: Transient, blobs: Blobs) -> API
 
 async def _answers(database: Database) -> bool:
     try:
-        async with database.connection() as connection:
+        async with asyncio.timeout(PATIENCE), database.connection() as connection:
             await connection.execute("select 1")
-    except Failure:
+    except (Failure, TimeoutError):
         return False
     return True

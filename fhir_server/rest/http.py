@@ -16,6 +16,7 @@ from fhir_server.caller import Caller
 from fhir_server.outcomes import BadSyntax, Failure, Issue, TooLarge
 
 FHIR_JSON = b"application/fhir+json; charset=utf-8"
+UNKNOWN = "unknown"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9\-]{1,64}")
 
 Header = tuple[bytes, bytes]
@@ -34,7 +35,19 @@ class Answer:
 class Exchange:
     """One request, as a FHIR interaction needs it."""
 
-    __slots__ = ("_receive", "asked_format", "caller", "headers", "method", "query", "request_id", "segments")
+    __slots__ = (
+        "_receive",
+        "asked_format",
+        "asked_pretty",
+        "caller",
+        "headers",
+        "interaction",
+        "method",
+        "query",
+        "request_id",
+        "segments",
+        "status",
+    )
 
     def __init__(self, scope: Mapping[str, Any], receive: Any, segments: tuple[str, ...]) -> None:
         self.method: str = scope["method"]
@@ -43,16 +56,19 @@ class Exchange:
         self.segments = segments
         self.caller: Caller | None = None
         self.asked_format: str | None = None  # the _format of a form that was posted
-        self.request_id = self._request_id()
+        self.asked_pretty: str | None = None  # and its _pretty
+        self.request_id = request_id_of(self.headers)
+        self.interaction = UNKNOWN  # its name in the log and in the metrics, once its route is found
+        self.status = 0  # of the answer, once it has begun
         self._receive = receive
-
-    def _request_id(self) -> str:
-        given = self.header(b"x-request-id")
-        return given if given and _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
 
     def header(self, name: bytes) -> str | None:
         value = self.headers.get(name)
         return value.decode("latin-1") if value is not None else None
+
+    def texts(self) -> dict[str, str]:
+        """The headers as text."""
+        return {name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers.items()}
 
     def pairs(self) -> list[tuple[str, str]]:
         """The query string, decoded. Raises BadSyntax on bytes that are not UTF-8."""
@@ -97,6 +113,26 @@ class Exchange:
         return None
 
 
+def request_id_of(headers: Mapping[bytes, bytes]) -> str:
+    """The X-Request-Id that the client gave, where it is one; otherwise a new one."""
+    given = headers.get(b"x-request-id", b"").decode("latin-1")
+    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+
+
+RETURNS = frozenset({"minimal", "representation", "OperationOutcome"})
+
+
+def preferred_return(exchange: Exchange) -> tuple[str, list[Header]]:
+    """What a writer wants back (`Prefer: return=`), the representation where he does not say, and how it is echoed.
+
+    https://hl7.org/fhir/R4/http.html#ops, RFC 7240 section 3
+    """
+    asked = exchange.prefers("return")
+    if asked not in RETURNS:
+        return "representation", []
+    return asked, [(b"preference-applied", f"return={asked}".encode())]
+
+
 def decode_pairs(query: bytes) -> list[tuple[str, str]]:
     try:
         pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=200)
@@ -123,9 +159,9 @@ def outcome(issues: Iterable[Issue]) -> dict[str, Any]:
     }
 
 
-def failure_answer(failure: Failure, request_id: str) -> Answer:
+def failure_answer(failure: Failure) -> Answer:
     """A failure as its status and an OperationOutcome."""
-    headers: list[Header] = [(b"x-request-id", request_id.encode())]
+    headers: list[Header] = []
     if failure.status == 401:
         headers.append((b"www-authenticate", b'Bearer realm="fhir"'))
     if failure.status in (429, 503):
@@ -136,4 +172,4 @@ def failure_answer(failure: Failure, request_id: str) -> Answer:
 def surprise_answer(request_id: str) -> Answer:
     """A bug of ours: the client learns a number to quote, and nothing else."""
     issue = Issue("fatal", "exception", f"The server failed; quote request {request_id} to its operators")
-    return Answer(500, orjson.dumps(outcome([issue])), [(b"x-request-id", request_id.encode())])
+    return Answer(500, orjson.dumps(outcome([issue])))

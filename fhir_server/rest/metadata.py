@@ -8,34 +8,49 @@ from importlib.metadata import version
 
 import orjson
 
+from fhir_server.outcomes import BadParameter
 from fhir_server.r4.compartments import COMPARTMENTS
 from fhir_server.r4.resource_types import RESOURCE_TYPES
 from fhir_server.r4.search_criterion import searchable
 from fhir_server.r4.search_parameters import REGISTRY
+from fhir_server.r4.summary import subset
+from fhir_server.records.sharing.profiles import instantiates, supported
 from fhir_server.rest.audit_events import SEARCHABLE as AUDIT_PARAMETERS
 from fhir_server.rest.http import Answer, Exchange
 from fhir_server.rest.operations.operation import Operation
 from fhir_server.rest.patch import JSON_PATCH, XML_PATCH
+from fhir_server.rest.read import wanted_part
 from fhir_server.rest.service import Service
 
 PUBLISHED = "2026-11-22"
 
 
 async def metadata(exchange: Exchange, service: Service) -> Answer:
-    return Answer(200, _statement(service.base))
+    """`mode=normative` is answered in full, as R4 allows; terminology capabilities there are none."""
+    mode = dict(exchange.pairs()).get("mode", "full")
+    if mode not in ("full", "normative"):
+        raise BadParameter("The modes of metadata are full and normative", expression="mode")
+    wanted = wanted_part(exchange, "CapabilityStatement")
+    settings = service.settings
+    statement = _statement(service.base, settings.update_create, settings.require_if_match)
+    return Answer(200, subset(statement, "CapabilityStatement", wanted) if wanted else statement)
 
 
 @REGISTRY.cached
-def _statement(base: str) -> bytes:
+def _statement(base: str, update_create: bool, require_if_match: bool) -> bytes:
     from fhir_server.rest.routes import OPERATIONS, SYSTEM_CODES, codes_of  # the table lists this interaction too
 
-    resources = [_resource(name, sorted(codes_of(name))) for name in RESOURCE_TYPES if codes_of(name)]
+    versioning = "versioned-update" if require_if_match else "versioned"
+    resources = [
+        _resource(name, sorted(codes_of(name)), versioning, update_create) for name in RESOURCE_TYPES if codes_of(name)
+    ]
     return orjson.dumps(
         {
             "resourceType": "CapabilityStatement",
             "status": "active",
             "date": PUBLISHED,
             "kind": "instance",
+            "instantiates": instantiates(),
             "software": {"name": "dmst-fhir", "version": version("dmst-fhir")},
             "implementation": {"description": "Interoperability server of scanned DMST", "url": base},
             "fhirVersion": "4.0.1",
@@ -86,7 +101,7 @@ def _referring(name: str) -> list[tuple[str, str]]:
     ]
 
 
-def _resource(name: str, codes: list[str]) -> dict[str, object]:
+def _resource(name: str, codes: list[str], versioning: str, update_create: bool) -> dict[str, object]:
     from fhir_server.rest.routes import operations_of
 
     if name == "AuditEvent":
@@ -101,10 +116,12 @@ def _resource(name: str, codes: list[str]) -> dict[str, object]:
     statement: dict[str, object] = {
         "type": name,
         "interaction": [{"code": code} for code in codes],
-        "versioning": "versioned",
+        "versioning": versioning,
         "readHistory": "vread" in codes,
         "searchParam": parameters,
     }
+    if profiles := supported(name):
+        statement["supportedProfile"] = profiles
     if name != "AuditEvent" and "search-type" in codes:
         statement["searchInclude"] = [f"{name}:{code}" for code in (*_references(name), "*")]
         statement["searchRevInclude"] = [f"{source}:{code}" for source, code in _referring(name)]
@@ -113,7 +130,8 @@ def _resource(name: str, codes: list[str]) -> dict[str, object]:
             "conditionalCreate": name != "Binary",
             "conditionalUpdate": name != "Binary",
             "conditionalDelete": "single",
-            "updateCreate": True,
+            "conditionalRead": "full-support" if name != "Binary" else "not-match",
+            "updateCreate": update_create,
         }
     if name == "AuditEvent":
         statement["versioning"] = "no-version"

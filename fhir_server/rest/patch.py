@@ -7,12 +7,16 @@ and the client did not ask for a version, it is tried again on the newer one.
 from dataclasses import replace
 from typing import Any, Final
 
+import orjson
+
 from fhir_server.outcomes import (
     BadParameter,
+    Failure,
     Gone,
     MethodNotAllowed,
     MultipleMatches,
     NotFound,
+    PreconditionRequired,
     UnsupportedMediaType,
     VersionConflict,
 )
@@ -23,7 +27,9 @@ from fhir_server.r4.patch.json_patch import apply_json_patch
 from fhir_server.r4.patch.xml_patch import apply_xml_patch
 from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.r4.xml import to_json, to_xml
+from fhir_server.records import audit
 from fhir_server.records.audit import query_for_trail
+from fhir_server.records.sharing.updates import check_patch
 from fhir_server.records.validation import parse_json
 from fhir_server.records.write import Incoming, Outcome, incoming_from_bytes
 from fhir_server.rest.create import written_answer
@@ -31,6 +37,7 @@ from fhir_server.rest.forms import FORMS
 from fhir_server.rest.http import Answer, Exchange
 from fhir_server.rest.service import Service
 from fhir_server.rest.update import criteria, expected_version
+from fhir_server.store.resources import Stored
 
 ATTEMPTS: Final = 5
 JSON_PATCH: Final = "application/json-patch+json"
@@ -48,6 +55,7 @@ async def patch(exchange: Exchange, service: Service) -> Answer:
 async def conditional_patch(exchange: Exchange, service: Service) -> Answer:
     """PATCH Type?criteria: of none 404, of one a patch, of more 412."""
     (resource_type,) = exchange.segments
+    must_patch(exchange, service, resource_type, exchange.header(b"if-match"))
     condition = criteria(exchange)
     resource_id = await matching(exchange, service, resource_type, condition)
     return await _patch(exchange, service, resource_type, resource_id, condition)
@@ -56,9 +64,9 @@ async def conditional_patch(exchange: Exchange, service: Service) -> Answer:
 async def _patch(
     exchange: Exchange, service: Service, resource_type: str, resource_id: str, condition: Condition | None
 ) -> Answer:
+    asked = must_patch(exchange, service, resource_type, exchange.header(b"if-match"))
     media_type = exchange.media_type()
     body = await exchange.body(service.largest_body)
-    asked = expected_version(exchange.header(b"if-match"))
     for attempt in range(1, ATTEMPTS + 1):
         incoming = await patched(exchange, service, resource_type, resource_id, media_type, body)
         if asked is not None:
@@ -80,13 +88,30 @@ async def _written(exchange: Exchange, service: Service, incoming: Incoming) -> 
     return result
 
 
+def must_patch(exchange: Exchange, service: Service, resource_type: str, if_match: str | None) -> int | None:
+    """The version that the client names, where he may patch: change, and read as well.
+
+    What a patch does follows from what is there (`test`, a FHIRPath with `where`), so that its success or failure would
+    tell one who may only change what he may not read. Raises Forbidden, MethodNotAllowed, BadParameter,
+    PreconditionRequired.
+    """
+    caller = exchange.known_caller()
+    caller.must("u", resource_type)
+    caller.must("r", resource_type)
+    if resource_type == "Binary":
+        raise MethodNotAllowed("A Binary is replaced, not patched")
+    asked = expected_version(if_match)
+    if asked is None and service.settings.require_if_match:
+        raise PreconditionRequired('A resource is changed over a version that you name: If-Match: W/"..."')
+    return asked
+
+
 async def matching(exchange: Exchange, service: Service, resource_type: str, condition: Condition) -> str:
     """The id of the one resource that meets the criteria: a search, and traced as one.
 
     Raises Forbidden, NotFound, MultipleMatches, BadParameter.
     """
     caller = exchange.known_caller()
-    caller.must("u", resource_type)
     query = replace(search_query.parse(resource_type, condition), count=2)
     if not query.criteria:
         raise BadParameter("Say which resource: by its id, or by criteria after the ?")
@@ -104,24 +129,43 @@ async def patched(
 ) -> Incoming:
     """The resource as the patch makes it, to be written over the version that it was made from.
 
-    Raises Forbidden, NotFound, Gone, UnsupportedMediaType, BadSyntax, PatchFailed, InvalidResource.
+    For callers who passed `must_patch`. A patch that fails is traced, since it tells what is there. Raises NotFound,
+    Gone, UnsupportedMediaType, BadSyntax, PatchFailed, InvalidResource, MethodNotAllowed: of a document that follows
+    PDSm only the status, labels and archiving change.
     """
-    exchange.known_caller().must("u", resource_type)  # before it is read: how a patch fails tells what is there
-    if resource_type == "Binary":
-        raise MethodNotAllowed("A Binary is replaced, not patched")
     stored = await service.archive.resources.read(TYPE_NUMBER[resource_type], resource_id)
     if stored is None:
         raise NotFound(f"{resource_type}/{resource_id} does not exist")
     if stored.doc is None:
         raise Gone(f"{resource_type}/{resource_id} was deleted")
-    changed = _applied(stored.doc, media_type, body)
-    return incoming_from_bytes(
-        changed,
-        method="update",
+    try:
+        incoming = incoming_from_bytes(
+            _applied(stored.doc, media_type, body),
+            method="update",
+            resource_type=resource_type,
+            resource_id=resource_id,
+            expected_version=stored.version,
+        )
+        if resource_type in ("DocumentReference", "List"):
+            check_patch(orjson.loads(stored.doc), incoming.resource)
+    except Failure:
+        await _trace_failure(exchange, service, resource_type, stored)
+        raise
+    return incoming
+
+
+async def _trace_failure(exchange: Exchange, service: Service, resource_type: str, stored: Stored) -> None:
+    row = audit.access(
+        exchange.known_caller(),
+        "patch",
+        exchange.request_id,
+        outcome=audit.REFUSED,
         resource_type=resource_type,
-        resource_id=resource_id,
-        expected_version=stored.version,
+        resource_id=stored.id,
+        version=stored.version,
+        patient_id=audit.patient_in_bytes(resource_type, stored.id, stored.doc or b""),
     )
+    await service.archive.accesses.append(row)
 
 
 def _applied(doc: bytes, media_type: str, body: bytes) -> bytes:

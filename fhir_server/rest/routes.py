@@ -13,15 +13,15 @@ import structlog
 
 from fhir_server.outcomes import Failure, Forbidden, MethodNotAllowed, NotSupported, Unauthenticated
 from fhir_server.r4.compartments import COMPARTMENTS
-from fhir_server.r4.resource_types import TYPE_NUMBER
+from fhir_server.r4.resource_types import RESOURCE_TYPES, TYPE_NUMBER
 from fhir_server.records import audit
 from fhir_server.rest.bundle import bundle
 from fhir_server.rest.create import create
 from fhir_server.rest.delete import conditional_delete, delete
-from fhir_server.rest.history import history
+from fhir_server.rest.history import history, history_of_system, history_of_type
 from fhir_server.rest.http import Answer, Exchange
 from fhir_server.rest.metadata import metadata
-from fhir_server.rest.operations import OPERATIONS
+from fhir_server.rest.operations import OPERATIONS, upload
 from fhir_server.rest.operations.operation import Level, Operation
 from fhir_server.rest.patch import conditional_patch, patch
 from fhir_server.rest.read import read, vread
@@ -44,6 +44,11 @@ class Route:
     code: str | None
     needs_caller: bool = True
 
+    @property
+    def name(self) -> str:
+        """The interaction as the log and the metrics call it."""
+        return self.code or self.shape[-1]
+
 
 ROUTES = (
     Route("GET", ("metadata",), metadata, None, needs_caller=False),
@@ -61,6 +66,8 @@ ROUTES = (
     Route("DELETE", ("T", "I"), delete, "delete"),
     Route("DELETE", ("T",), conditional_delete, "delete"),
     Route("GET", ("T", "I", "_history"), history, "history-instance"),
+    Route("GET", ("T", "_history"), history_of_type, "history-type"),
+    Route("GET", ("_history",), history_of_system, "history-system"),
     Route("GET", ("T", "I", "_history", "V"), vread, "vread"),
 )
 SHAPES: Final[dict[Level, tuple[str, ...]]] = {"system": (), "type": ("T",), "instance": ("T", "I")}
@@ -70,9 +77,16 @@ OPERATION_ROUTES = tuple(
     for level in operation.levels
     for method in operation.methods
 )
+# The other requests of $upload, which tus lays down.
+UPLOAD_ROUTES = (
+    Route("OPTIONS", ("T", "$upload"), upload.options, None, needs_caller=False),
+    Route("GET", ("T", "$upload", "I"), upload.status, None),
+    Route("PATCH", ("T", "$upload", "I"), upload.append, None),
+    Route("DELETE", ("T", "$upload", "I"), upload.terminate, None),
+)
 
-# One POST to the base serves both.
-SYSTEM_CODES = ("batch", "transaction")
+# One POST to the base serves the first two.
+SYSTEM_CODES = ("batch", "transaction", "history-system")
 # What this server writes by itself and shows only: nobody else creates or changes it.
 SHOWN_ONLY = {"AuditEvent": frozenset({"read", "search-type"})}
 # The bytes of a Binary are not part of the document that a patch would change.
@@ -91,6 +105,12 @@ def codes_of(resource_type: str) -> frozenset[str]:
 
 
 @cache
+def types_offering(code: str) -> tuple[str, ...]:
+    """The types on which an interaction is offered."""
+    return tuple(name for name in RESOURCE_TYPES if code in codes_of(name))
+
+
+@cache
 def operations_of(resource_type: str) -> tuple[Operation, ...]:
     """The operations on a type or its instances; on what is only shown, none."""
     if resource_type in NOT_KEPT or resource_type in SHOWN_ONLY:
@@ -99,7 +119,7 @@ def operations_of(resource_type: str) -> tuple[Operation, ...]:
 
 
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
-_TABLE = {(route.method, route.shape): route for route in (*ROUTES, *OPERATION_ROUTES)}
+_TABLE = {(route.method, route.shape): route for route in (*ROUTES, *OPERATION_ROUTES, *UPLOAD_ROUTES)}
 _METHODS = {shape: sorted(m for m, s in _TABLE if s == shape) for _, shape in _TABLE}
 
 
@@ -112,20 +132,39 @@ def route_of(exchange: Exchange) -> Route:
         if shape in _METHODS:
             raise MethodNotAllowed(f"Here this server answers {', '.join(_METHODS[shape])}")
         raise NotSupported("This server has nothing under this path")
-    resource_type = _type_of(exchange, route)
+    resource_type = _type_of(exchange.segments, route)
     if resource_type and not _is_offered(route, resource_type):
         raise MethodNotAllowed(f"This server does not offer {route.code or shape[-1]} on {resource_type}")
     return route
 
 
-def _type_of(exchange: Exchange, route: Route) -> str | None:
+def answers_options(segments: tuple[str, ...]) -> bool:
+    """Whether a path has more to say to OPTIONS than which methods it knows."""
+    return ("OPTIONS", _shape(segments)) in _TABLE
+
+
+def methods_of(segments: tuple[str, ...]) -> list[str]:
+    """What this server answers under a path, whoever asks. Raises NotSupported where there is nothing."""
+    shape = _shape(segments)
+    if shape not in _METHODS:
+        raise NotSupported("This server has nothing under this path")
+    routes = [_TABLE[method, shape] for method in _METHODS[shape]]
+    offered = {
+        route.method
+        for route in routes
+        if not (resource_type := _type_of(segments, route)) or _is_offered(route, resource_type)
+    }
+    return sorted(offered | {"OPTIONS"} | ({"HEAD"} if "GET" in offered else set()))
+
+
+def _type_of(segments: tuple[str, ...], route: Route) -> str | None:
     """The resource type that a request is about: in a compartment, the one that is searched."""
-    return next((exchange.segments[at] for at in (2, 0) if route.shape[at : at + 1] == ("T",)), None)
+    return next((segments[at] for at in (2, 0) if route.shape[at : at + 1] == ("T",)), None)
 
 
 def _is_offered(route: Route, resource_type: str) -> bool:
     if route.code is None:
-        return any(operation.name == route.shape[-1] for operation in operations_of(resource_type))
+        return any(operation.name in route.shape for operation in operations_of(resource_type))
     return route.code in codes_of(resource_type)
 
 
@@ -163,7 +202,7 @@ async def trace_refusal(exchange: Exchange, service: Service, failure: Failure) 
         return
     route = route_of(exchange)  # there is one: nobody is refused before
     resource_type = exchange.segments[0] if "T" in route.shape else None
-    resource_id = exchange.segments[1] if "I" in route.shape else None  # in a compartment, of what it is of
+    resource_id = exchange.segments[1] if route.shape[1:2] == ("I",) else None  # in a compartment, of what it is of
     row = audit.access(
         exchange.caller,
         route.code or "operation",

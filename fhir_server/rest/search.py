@@ -11,9 +11,10 @@ import orjson
 
 from fhir_server.caller import Caller
 from fhir_server.outcomes import Forbidden, Issue, NotSupported, UnsupportedMediaType
-from fhir_server.r4 import compartments, search_query
+from fhir_server.r4 import compartments, search_query, summary
 from fhir_server.r4.search_criteria import AnyOf, Criterion, IdIs, ReferenceIs, SearchQuery
 from fhir_server.r4.search_parameters import parameters_of
+from fhir_server.r4.summary import Subset, subset
 from fhir_server.records.audit import query_for_trail
 from fhir_server.rest import audit_events
 from fhir_server.rest.http import Answer, Exchange, decode_pairs, outcome
@@ -35,7 +36,7 @@ async def search_by_post(exchange: Exchange, service: Service) -> Answer:
     if exchange.media_type() != "application/x-www-form-urlencoded":
         raise UnsupportedMediaType("A search by POST is application/x-www-form-urlencoded")
     body = decode_pairs(await exchange.body(1024 * 1024))
-    exchange.asked_format = dict(body).get("_format")
+    exchange.asked_format, exchange.asked_pretty = dict(body).get("_format"), dict(body).get("_pretty")
     return await _search(exchange, service, exchange.pairs() + body, sealed=True)
 
 
@@ -52,7 +53,8 @@ async def _search(exchange: Exchange, service: Service, pairs: Pairs, *, sealed:
         if compartment and not place:
             pairs = [_of_worker(compartment), *pairs]
         return await audit_events.search(exchange, service, pairs, place)
-    query = search_query.parse(resource_type, pairs, lenient=exchange.prefers("handling") == "lenient")
+    part = summary.wish(pairs, resource_type)
+    query = search_query.parse(resource_type, part.others, lenient=exchange.prefers("handling") == "lenient")
     if compartment:
         query = replace(query, criteria=(_within(compartment, resource_type), *query.criteria))
     if query.explained:
@@ -60,13 +62,14 @@ async def _search(exchange: Exchange, service: Service, pairs: Pairs, *, sealed:
     text = query_for_trail(resource_type, query.applied)
     page = await service.archive.search(caller, query, place, exchange.request_id, text)
     along = await service.archive.along(caller, query, page, exchange.request_id)
+    applied = [*query.applied, *part.own]
 
     def link(at: Place | None) -> str:
-        return f"_cursor={service.page_links.seal(caller.client_id, path, list(query.applied), at)}"
+        return f"_cursor={service.page_links.seal(caller.client_id, path, applied, at)}"
 
-    self_link = link(place) if sealed else urlencode(query.applied, safe="/:,|")
+    self_link = link(place) if sealed else urlencode(applied, safe="/:,|")
     next_link = link(page.next) if page.next else None
-    return Answer(200, searchset(service.base, path, query, page, along, self_link, next_link))
+    return Answer(200, searchset(service.base, path, query, page, along, self_link, next_link, part.subset))
 
 
 def _within(compartment: Sequence[str], resource_type: str) -> Criterion:
@@ -109,8 +112,9 @@ def searchset(
     along: Sequence[Included],
     self_link: str,
     next_link: str | None,
+    part: Subset | None = None,
 ) -> bytes:
-    """The Bundle of one page, as bytes."""
+    """The Bundle of one page, as bytes; of each resource the part that is wanted."""
     url = f"{base}/{path}"
     links = [{"relation": "self", "url": f"{url}?{self_link}" if self_link else url}]
     if next_link:
@@ -121,11 +125,13 @@ def searchset(
     head["link"] = links
     prefix = b'{"fullUrl":"%s/%s/' % (base.encode(), query.resource_type.encode())
     entries = [
-        b'%s%s","resource":%s,"search":{"mode":"match"}}' % (prefix, hit.id.encode(), hit.doc) for hit in page.hits
+        b'%s%s","resource":%s,"search":{"mode":"match"}}'
+        % (prefix, hit.id.encode(), subset(hit.doc, query.resource_type, part) if part else hit.doc)
+        for hit in page.hits
     ]
     entries += [
         b'{"fullUrl":"%s/%s/%s","resource":%s,"search":{"mode":"include"}}'
-        % (base.encode(), one.type.encode(), one.id.encode(), one.doc)
+        % (base.encode(), one.type.encode(), one.id.encode(), subset(one.doc, one.type, part) if part else one.doc)
         for one in along
     ]
     if query.ignored:

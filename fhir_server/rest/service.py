@@ -2,21 +2,25 @@
 
 from dataclasses import dataclass
 
+from fhir_server.ports import BlobStore
 from fhir_server.records.read import Archive
 from fhir_server.records.write import Door
 from fhir_server.rest.page_links import PageLinks
 from fhir_server.settings import Settings
-from fhir_server.store.blobs import Blobs
 from fhir_server.store.custom_parameters import CustomParameters
+from fhir_server.store.expunge import Expunge
+from fhir_server.store.uploads import Uploads
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
     archive: Archive
     door: Door
-    blobs: Blobs
+    blobs: BlobStore
     page_links: PageLinks
     settings: Settings
+    uploads: Uploads
+    expunge: Expunge
     parameters: CustomParameters
 
     @property

@@ -1,9 +1,10 @@
 """update, by id or by criteria, with If-Match and update as create: https://hl7.org/fhir/R4/http.html#update"""
 
 import re
+from dataclasses import replace
 
 from fhir_server.outcomes import BadParameter, MethodNotAllowed
-from fhir_server.records.write import incoming_from_bytes
+from fhir_server.records.write import Incoming, incoming_from_bytes
 from fhir_server.rest import binary
 from fhir_server.rest.create import written_answer
 from fhir_server.rest.forms import received
@@ -17,19 +18,16 @@ async def update(exchange: Exchange, service: Service) -> Answer:
     resource_type, resource_id = exchange.segments
     exchange.known_caller().must("u", resource_type)
     if resource_type == "Binary":
-        incoming = await binary.incoming(exchange, service, resource_id)
+        expected = expected_version(exchange.header(b"if-match"))
+        incoming = replace(await binary.incoming(exchange, service, resource_id), expected_version=expected)
     else:
         incoming = incoming_from_bytes(
             await received(exchange, service.largest_body),
             method="update",
             resource_type=resource_type,
             resource_id=resource_id,
-            expected_version=expected_version(exchange.header(b"if-match")),
         )
-    (result,) = await service.door.write(
-        exchange.known_caller(), [incoming], interaction="update", request_id=exchange.request_id
-    )
-    return await written_answer(exchange, service, result)
+    return await _written(exchange, service, incoming)
 
 
 async def conditional_update(exchange: Exchange, service: Service) -> Answer:
@@ -43,12 +41,29 @@ async def conditional_update(exchange: Exchange, service: Service) -> Answer:
         method="update",
         resource_type=resource_type,
         condition=criteria(exchange),
-        expected_version=expected_version(exchange.header(b"if-match")),
     )
+    return await _written(exchange, service, incoming)
+
+
+async def _written(exchange: Exchange, service: Service, incoming: Incoming) -> Answer:
+    wish = guarded(incoming, service, exchange.header(b"if-match"), exchange.header(b"if-none-match"))
     (result,) = await service.door.write(
-        exchange.known_caller(), [incoming], interaction="update", request_id=exchange.request_id
+        exchange.known_caller(), [wish], interaction="update", request_id=exchange.request_id
     )
     return await written_answer(exchange, service, result)
+
+
+def guarded(incoming: Incoming, service: Service, if_match: str | None, if_none_match: str | None) -> Incoming:
+    """An update with the conditions of its request and of the settings. Raises BadParameter."""
+    if if_none_match is not None and if_none_match.strip() != "*":
+        raise BadParameter("On an update If-None-Match is *, which asks that there be nothing yet")
+    return replace(
+        incoming,
+        expected_version=expected_version(if_match),
+        only_new=if_none_match is not None,
+        may_create=service.settings.update_create,
+        needs_version=service.settings.require_if_match,
+    )
 
 
 def criteria(exchange: Exchange) -> tuple[tuple[str, str], ...]:

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from fhir_server.metrics import Metrics
 from fhir_server.store import queries
 from fhir_server.store.batching import Batcher
-from fhir_server.store.database import Connection, Database
+from fhir_server.store.database import Connection, Database, Lent
 
 SQL = queries.load("access_log")
 LARGEST_GROUP = 512
@@ -45,10 +46,12 @@ class Access(NamedTuple):
 class AccessLog:
     """Appends accesses in groups, and finds them again."""
 
-    def __init__(self, database: Database, *, sync: bool) -> None:
+    def __init__(self, database: Database, *, sync: bool, metrics: Metrics | None = None) -> None:
         self._database = database
         self._sync = sync
+        self._metrics = metrics or Metrics()
         self._appends: Batcher[AccessRow, None] = Batcher(self._append_group, largest=LARGEST_GROUP, lanes=LANES)
+        self._metrics.audit_waiting = lambda: self._appends.waiting
 
     async def append(self, row: AccessRow) -> None:
         """Returns when the row is kept: on disk, or with `audit_sync` off in the hands of PostgreSQL."""
@@ -58,6 +61,7 @@ class AccessLog:
         await self._appends.drain()
 
     async def _append_group(self, rows: list[AccessRow]) -> list[None]:
+        self._metrics.audit_rows.observe(len(rows))
         if self._sync:
             async with self._database.connection() as connection:  # one statement is a transaction by itself
                 await insert_accesses(connection, rows)
@@ -96,6 +100,22 @@ class AccessLog:
             cursor = await connection.execute(SQL["count"], _parameters(patient_id, entity, low, high))
             row = await cursor.fetchone()
             return row[0] if row else 0
+
+
+class AccessesWithin(AccessLog):
+    """The trail of what is read inside a transaction: its rows are kept when the transaction is."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(Lent(connection), sync=True)
+        self._connection = connection
+        self._rows: list[AccessRow] = []
+
+    async def append(self, row: AccessRow) -> None:
+        self._rows.append(row)
+
+    async def flush(self) -> None:
+        rows, self._rows = self._rows, []
+        await insert_accesses(self._connection, rows)
 
 
 def _parameters(

@@ -47,6 +47,11 @@ class Batcher(Generic[Item, Result]):
             task.add_done_callback(self._running.discard)
         return await future
 
+    @property
+    def waiting(self) -> int:
+        """Items that no batch has taken yet."""
+        return len(self._waiting)
+
     async def drain(self) -> None:
         """Return when nothing waits and nothing is under way."""
         while self._running:

@@ -1,70 +1,117 @@
-"""Blobs named by their SHA-256, on a file system: written once, never changed, streamed both ways.
+"""The blob store on a file system: one file per blob, named by its SHA-256.
 
 A blob is on disk, flushed, under its final name before its name is returned; a crash leaves at most a file in
-`incoming/` that nobody names. No document is ever whole in memory.
+`incoming/` that nobody names and the next start removes. No document is ever whole in memory.
 """
 
 import asyncio
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import secrets
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
+from fhir_server.metrics import Metrics
 from fhir_server.outcomes import NotFound, StorageFull, TooLarge, Unavailable
+from fhir_server.ports import Blob
 
-CHUNK = 256 * 1024
+CHUNK = 512 * 1024
+PIECE = 1024 * 1024
+ABANDONED_SECONDS = 3600.0
+IN, OUT = ("in",), ("out",)
 
 
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """What was kept: SHA-256 and SHA-1 (which FHIR's attachment.hash is) as bytes, size in bytes."""
+class Tally:
+    """Counts and hashes what goes by. Raises TooLarge beyond `largest` bytes."""
 
-    sha256: bytes
-    sha1: bytes
-    size: int
+    def __init__(self, largest: int) -> None:
+        self._sha256 = hashlib.sha256()
+        self._sha1 = hashlib.sha1(usedforsecurity=False)
+        self._size = 0
+        self._largest = largest
+
+    def add(self, chunks: Sequence[bytes]) -> None:
+        self._size += sum(map(len, chunks))
+        if self._size > self._largest:
+            raise TooLarge(f"The document is larger than {self._largest // (1024 * 1024)} MB")
+        for chunk in chunks:
+            self._sha256.update(chunk)
+            self._sha1.update(chunk)
+
+    def blob(self) -> Blob:
+        return Blob(self._sha256.digest(), self._sha1.digest(), self._size)
+
+
+async def pieces(chunks: AsyncIterator[bytes]) -> AsyncGenerator[list[bytes]]:
+    """Small chunks gathered to about `PIECE` bytes: a step into a thread costs as much as hashing 64 kB."""
+    gathered: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        gathered.append(chunk)
+        size += len(chunk)
+        if size >= PIECE:
+            yield gathered
+            gathered, size = [], 0
+    if gathered:
+        yield gathered
 
 
 class Blobs:
-    """A content-addressed folder."""
+    """A content-addressed folder (`fhir_server.ports.BlobStore`)."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, metrics: Metrics | None = None) -> None:
         self._folder = folder
+        self._metrics = metrics or Metrics()
         self._incoming = folder / "incoming"
 
     def open(self) -> None:
-        """Make the folder, for this user alone."""
+        """Make the folder, for this user alone, and remove what was being received when a process died."""
         self._incoming.mkdir(parents=True, exist_ok=True)
         self._folder.chmod(0o700)
+        for path in self._incoming.iterdir():
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > ABANDONED_SECONDS and not _held(path):
+                    path.unlink()
 
     def path(self, sha256: bytes) -> Path:
         name = sha256.hex()
         return self._folder / name[:2] / name[2:4] / name
 
-    def exists(self, sha256: bytes) -> bool:
-        return self.path(sha256).exists()
-
-    def size(self, sha256: bytes) -> int:
+    async def size(self, sha256: bytes) -> int:
         """Raises NotFound when the blob is not here."""
-        try:
-            return self.path(sha256).stat().st_size
-        except FileNotFoundError as error:
-            raise NotFound("The content of this document is not in the blob store") from error
+        with _reading():
+            return (await asyncio.to_thread(self.path(sha256).stat)).st_size
+
+    async def answers(self) -> bool:
+        """May a file be made?"""
+        return os.access(self._folder, os.W_OK)
 
     async def put(self, chunks: AsyncIterator[bytes], *, largest: int) -> Blob:
         """Keep a stream. Raises TooLarge beyond `largest` bytes, StorageFull when the disk is."""
-        incoming = _Incoming(self._incoming, largest)
+        loop = asyncio.get_running_loop()
+        with writing():
+            incoming = await asyncio.to_thread(_Incoming, self._incoming, largest)
+        under_way: asyncio.Future[None] | None = None
         try:
-            async for chunk in chunks:
-                await asyncio.to_thread(incoming.write, chunk)
-            return await asyncio.to_thread(self._keep, incoming)
+            with self._metrics.traces.span("blob write"):
+                async for piece in pieces(chunks):
+                    if under_way:
+                        await under_way
+                    under_way = loop.run_in_executor(None, incoming.write, piece)  # while the next piece arrives
+                    self._metrics.blob_bytes.add(IN, sum(map(len, piece)))
+                if under_way:
+                    await under_way
+            with writing():
+                return await asyncio.to_thread(self._keep, incoming)
         except OSError as error:
             raise _translated(error) from error
         finally:
+            if under_way:
+                await asyncio.wait([under_way])
             incoming.discard()
 
     async def put_bytes(self, content: bytes) -> Blob:
@@ -77,36 +124,47 @@ class Blobs:
 
     def put_file(self, source: Path, *, largest: int) -> Blob:
         """Keep a copy of a file (blocking: call it in a thread). Raises TooLarge, StorageFull."""
-        incoming = _Incoming(self._incoming, largest)
-        try:
-            with source.open("rb") as file:
-                while chunk := file.read(1024 * 1024):
-                    incoming.write(chunk)
-            return self._keep(incoming)
-        except OSError as error:
-            raise _translated(error) from error
-        finally:
-            incoming.discard()
+        with writing():
+            incoming = _Incoming(self._incoming, largest)
+            try:
+                with source.open("rb", buffering=0) as file:
+                    while chunk := file.read(PIECE):
+                        incoming.write([chunk])
+                        self._metrics.blob_bytes.add(IN, len(chunk))
+                return self._keep(incoming)
+            finally:
+                incoming.discard()
 
     async def chunks(self, sha256: bytes, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         """The bytes from `start`, at most `length` of them. Raises NotFound."""
+        with _reading():
+            descriptor = await asyncio.to_thread(os.open, self.path(sha256), os.O_RDONLY | os.O_CLOEXEC)
+        reading = contextlib.ExitStack()
+        reading.enter_context(self._metrics.traces.span("blob read"))
         try:
-            file = await asyncio.to_thread(self.path(sha256).open, "rb")
-        except FileNotFoundError as error:
-            raise NotFound("The content of this document is not in the blob store") from error
-        left = length
-        try:
-            if start:
-                file.seek(start)
-            while left is None or left > 0:
-                chunk = await asyncio.to_thread(file.read, CHUNK if left is None else min(CHUNK, left))
+            end = os.fstat(descriptor).st_size
+            if length is not None:
+                end = min(end, start + length)
+            while start < end:
+                wanted = min(CHUNK, end - start)
+                with _reading():
+                    if _in_memory(descriptor, start + wanted - 1):
+                        chunk = os.pread(descriptor, wanted, start)
+                    else:
+                        chunk = await asyncio.to_thread(os.pread, descriptor, wanted, start)
                 if not chunk:
-                    return
-                if left is not None:
-                    left -= len(chunk)
+                    raise Unavailable("The content of this document ends before its end")
+                start += len(chunk)
+                self._metrics.blob_bytes.add(OUT, len(chunk))
                 yield chunk
         finally:
-            file.close()
+            reading.close()
+            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def as_file(self, sha256: bytes) -> Generator[Path]:
+        """The blob itself: to be read, not to be changed."""
+        yield self.path(sha256)
 
     def _keep(self, incoming: "_Incoming") -> Blob:
         blob = incoming.finish()
@@ -119,40 +177,56 @@ class Blobs:
 
 
 class _Incoming:
-    """A file that is being received: hashed while it is written."""
+    """A file that is being received: hashed while it is written, locked so that nobody takes it for abandoned."""
 
     def __init__(self, folder: Path, largest: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / secrets.token_hex(16)
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        self._file: BinaryIO | None = os.fdopen(descriptor, "wb")
-        self._sha256 = hashlib.sha256()
-        self._sha1 = hashlib.sha1(usedforsecurity=False)
-        self._size = 0
-        self._largest = largest
+        self._descriptor: int | None = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._tally = Tally(largest)
 
-    def write(self, chunk: bytes) -> None:
-        assert self._file is not None
-        self._size += len(chunk)
-        if self._size > self._largest:
-            raise TooLarge(f"The document is larger than {self._largest // (1024 * 1024)} MB")
-        self._sha256.update(chunk)
-        self._sha1.update(chunk)
-        self._file.write(chunk)
+    def write(self, chunks: Sequence[bytes]) -> None:
+        assert self._descriptor is not None
+        self._tally.add(chunks)
+        write_all(self._descriptor, chunks)
 
     def finish(self) -> Blob:
-        assert self._file is not None
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        self._file = None
-        return Blob(self._sha256.digest(), self._sha1.digest(), self._size)
+        assert self._descriptor is not None
+        os.fsync(self._descriptor)
+        return self._tally.blob()
 
     def discard(self) -> None:
-        if self._file is not None:
+        if self._descriptor is not None:
             with contextlib.suppress(OSError):
-                self._file.close()
+                os.close(self._descriptor)
+            self._descriptor = None
         self.path.unlink(missing_ok=True)
+
+
+def write_all(descriptor: int, chunks: Sequence[bytes]) -> None:
+    for chunk in chunks:
+        left = memoryview(chunk)
+        while left:
+            left = left[os.write(descriptor, left) :]
+
+
+def _held(path: Path) -> bool:
+    """Does a process that is alive write this file?"""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _in_memory(descriptor: int, last: int) -> bool:
+    """Is this byte in the page cache? Then a read does not wait for the disk, and a thread would cost more than it."""
+    try:
+        return os.preadv(descriptor, [bytearray(1)], last, os.RWF_NOWAIT) == 1
+    except OSError:  # not there, or a file system that cannot tell
+        return False
 
 
 def _flush_folder(folder: Path) -> None:
@@ -161,6 +235,25 @@ def _flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _reading() -> Generator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise NotFound("The content of this document is not in the blob store") from error
+    except OSError as error:
+        raise Unavailable("The blob store cannot be read") from error
+
+
+@contextlib.contextmanager
+def writing() -> Generator[None]:
+    """What the operating system refuses, in our words: StorageFull or Unavailable."""
+    try:
+        yield
+    except OSError as error:
+        raise _translated(error) from error
 
 
 def _translated(error: OSError) -> Exception:

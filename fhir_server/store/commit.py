@@ -4,7 +4,9 @@ One commit costs one flush of the disk, whatever it holds: 64 writers sharing co
 they wrote alone (docs/performance.md). A unit is all or nothing; a unit that fails leaves the others alone.
 """
 
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -14,7 +16,18 @@ import psycopg
 import structlog
 from psycopg import errors
 
-from fhir_server.outcomes import Conflict, DanglingReference, Failure, Gone, Issue, NotFound, VersionConflict
+from fhir_server.metrics import Metrics
+from fhir_server.outcomes import (
+    Conflict,
+    DanglingReference,
+    Failure,
+    Gone,
+    Issue,
+    MethodNotAllowed,
+    NotFound,
+    PreconditionRequired,
+    VersionConflict,
+)
 from fhir_server.r4.resource_types import TYPE_NAME
 from fhir_server.r4.search_parameters import REGISTRY
 from fhir_server.store import index_rows, queries
@@ -22,6 +35,7 @@ from fhir_server.store.access_log import AccessRow, insert_accesses
 from fhir_server.store.batching import Batcher
 from fhir_server.store.custom_parameters import CustomParameters
 from fhir_server.store.database import Connection, Database
+from fhir_server.store.labels import keep_labels
 from fhir_server.store.resources import Key
 from fhir_server.store.search_index import NO_ROWS, IndexRows, own_hash, references_to, rows_of
 
@@ -37,9 +51,11 @@ log = structlog.get_logger(__name__)
 class Write:
     """One resource to be written. `render(version, updated)` gives the bytes to keep; None deletes.
 
-    `must` says what has to be there: `create` nothing, `update` something, `either` anything.
+    `must` says what has to be there: `create` nothing, `update` something, `either` anything. `only_new` refuses
+    what is there and not deleted, `may_create` off what never was, `needs_version` a change without `expected_version`.
     `rows` are those of `resource`, the parsed document: made again where search parameters were added meanwhile.
-    `references` are the local references of the document: (FHIRPath, type number, id).
+    `references` are the local references of the document: (FHIRPath, type number, id). `where` is the place in a
+    Bundle.
     """
 
     type: int
@@ -52,6 +68,10 @@ class Write:
     expected_version: int | None = None
     blob_sha256: bytes | None = None
     blob_size: int | None = None
+    only_new: bool = False
+    may_create: bool = True
+    needs_version: bool = False
+    where: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +99,22 @@ class Unit:
     """All or nothing. `plan` runs inside the transaction, after the advisory `locks` of its conditions are held.
 
     `alongside` runs in the same transaction after the resources are written: rows of other tables (scan lots,
-    deliveries, jobs). A Failure raised by `plan` or `alongside` is the unit's own answer.
+    deliveries, jobs). A Failure raised by `plan` or `alongside` is the unit's own answer. `may_name` says of which
+    types (by number) a failure may name a resource that the unit does not name itself.
     """
 
     plan: Callable[[Connection], Awaitable[Plan]]
     touches: frozenset[Key] = frozenset()
     locks: frozenset[int] = frozenset()
     alongside: Callable[[Connection, Sequence[Written]], Awaitable[None]] | None = None
+    may_name: Callable[[int], bool] = lambda _type: True
 
 
 @dataclass(slots=True)
 class _Planned:
-    unit: Unit
     plan: Plan
+    alongside: Callable[[Connection, Sequence[Written]], Awaitable[None]] | None = None
+    may_name: Callable[[int], bool] = lambda _type: True
     written: list[Written] = field(default_factory=list)
 
 
@@ -146,9 +169,17 @@ def _now() -> datetime:
 class Commits:
     """The queue of units that wait to be written to one database."""
 
-    def __init__(self, database: Database, parameters: CustomParameters, *, now: Clock = _now) -> None:
+    def __init__(
+        self,
+        database: Database,
+        parameters: CustomParameters,
+        *,
+        now: Clock = _now,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._database = database
         self._parameters = parameters
+        self._metrics = metrics or Metrics()
         self._now = now
         self._queue: Batcher[Unit, list[Written]] = Batcher(
             self._write_group, largest=LARGEST_GROUP, lanes=LANES, keys_of=_keys_of
@@ -156,7 +187,8 @@ class Commits:
 
     async def submit(self, unit: Unit) -> list[Written]:
         """Write one unit durably; returns when the disk has it. Raises the unit's Failure, or Unavailable."""
-        return await self._queue.submit(unit)
+        with self._metrics.traces.span("commit"):
+            return await self._queue.submit(unit)
 
     async def drain(self) -> None:
         await self._queue.drain()
@@ -192,6 +224,7 @@ class Commits:
     async def _commit(self, units: list[Unit]) -> list[list[Written] | BaseException]:
         """One transaction for all; a unit that fails in planning or checking is left out of it."""
         results: dict[int, list[Written] | BaseException] = {}
+        began = time.perf_counter()
         async with self._database.transaction() as connection:
             planned: dict[int, _Planned] = {}
             claimed = _Claimed()
@@ -206,23 +239,38 @@ class Commits:
                 if claimed.overlap(plan):
                     results[number] = _Overlaps()
                     continue
-                planned[number] = _Planned(unit, plan)
+                planned[number] = _Planned(plan, unit.alongside, unit.may_name)
             current = await _load_current(connection, planned.values())
             known = await _load_references(connection, planned.values())
             for number, entry in list(planned.items()):
                 try:
                     _check(entry.plan.writes, current, known)
-                    await _check_referrers(connection, entry.plan.writes)
+                    await _check_referrers(connection, entry.plan.writes, entry.may_name)
                 except Failure as failure:
                     results[number] = failure
                     del planned[number]
             updated = _milliseconds(self._now())
             await _store(connection, planned.values(), current, updated)
             for entry in planned.values():
-                if entry.unit.alongside:
-                    await entry.unit.alongside(connection, entry.written)
+                if entry.alongside:
+                    await entry.alongside(connection, entry.written)
+        self._database.last_write = time.monotonic()
+        self._metrics.commit_units.observe(len(units))
+        self._metrics.commit_seconds.observe(time.perf_counter() - began)
         results.update({number: entry.written for number, entry in planned.items()})
         return [results[number] for number in range(len(units))]
+
+
+@contextlib.asynccontextmanager
+async def as_if(connection: Connection, writes: Sequence[Write]) -> AsyncGenerator[None]:
+    """Inside it, the database is as it will be after these writes, unchecked; outside, it is as it was.
+
+    For criteria that are asked between two steps of one transaction (R4 3.1.0.11.2).
+    """
+    async with connection.transaction(force_rollback=True):
+        planned = [_Planned(Plan(writes))]
+        await _store(connection, planned, await _load_current(connection, planned), _milliseconds(_now()))
+        yield
 
 
 def _keys_of(unit: Unit) -> Iterable[Hashable]:
@@ -266,18 +314,23 @@ def _check(writes: Sequence[Write], current: dict[Key, _Current], known: set[Key
     gone = {(write.type, write.id) for write in writes if not write.render}
     missing: list[Issue] = []
     for write in writes:
-        _check_version(write, current.get((write.type, write.id)))
-        missing.extend(
+        try:
+            _check_version(write, current.get((write.type, write.id)))
+        except Failure as failure:
+            raise failure.within(write.where) from None
+        faults = [
             Issue("error", "not-found", f"{TYPE_NAME[t]}/{i} does not exist on this server", where)
             for where, t, i in write.references
             if (t, i) not in here and ((t, i) not in known or (t, i) in gone)
-        )
+        ]
+        if faults:
+            missing.extend(DanglingReference(issues=faults).within(write.where).issues)
     if missing:
         raise DanglingReference(issues=missing)
 
 
-async def _check_referrers(connection: Connection, writes: Sequence[Write]) -> None:
-    """What others refer to stays. Raises Conflict naming one of them.
+async def _check_referrers(connection: Connection, writes: Sequence[Write], may_name: Callable[[int], bool]) -> None:
+    """What others refer to stays. Raises Conflict, naming one of them where that may be named.
 
     What the same unit writes does not count: it was checked that nothing of it refers to what goes.
     """
@@ -289,11 +342,20 @@ async def _check_referrers(connection: Connection, writes: Sequence[Write]) -> N
         others = ([other.type for other in writes], [other.id for other in writes])
         found = await (await connection.execute(SQL["referrer"], (hashes, *others))).fetchone()
         if found:
-            raise Conflict(f"{TYPE_NAME[write.type]}/{write.id} is referred to by {TYPE_NAME[found[0]]}/{found[1]}")
+            other = f"{TYPE_NAME[found[0]]}/{found[1]}" if may_name(found[0]) else "another resource"
+            text = f"{TYPE_NAME[write.type]}/{write.id} is referred to by {other}"
+            raise Conflict(text, expression=write.where)
 
 
 def _check_version(write: Write, found: _Current | None) -> None:
     name = f"{TYPE_NAME[write.type]}/{write.id}"
+    there = found is not None and not found.deleted
+    if write.only_new and there:
+        raise VersionConflict(f"{name} exists already (If-None-Match: *)")
+    if found is None and not write.may_create:
+        raise MethodNotAllowed(f"{name} does not exist, and here the server gives the ids: create it by POST")
+    if there and write.needs_version and write.expected_version is None:
+        raise PreconditionRequired(f'{name} is changed over a version that you name: If-Match: W/"..."')
     if write.must == "create" and found is not None:
         raise Conflict(f"{name} exists already")
     if write.must == "update" and found is None:
@@ -301,8 +363,8 @@ def _check_version(write: Write, found: _Current | None) -> None:
     if write.must == "update" and found and found.deleted and write.render is None:
         raise Gone(f"{name} is deleted already")
     if write.expected_version is not None and (found is None or found.version != write.expected_version):
-        there = f"version {found.version}" if found else "no version"
-        raise VersionConflict(f"{name} has {there}, not version {write.expected_version}")
+        has = f"version {found.version}" if found else "no version"
+        raise VersionConflict(f"{name} has {has}, not version {write.expected_version}")
 
 
 async def _store(
@@ -329,6 +391,7 @@ async def _store(
         await _insert(connection, creations, updated)
     if changes:
         await _replace(connection, changes, updated)
+    await keep_labels(connection, (result.doc for entry in entries for result in entry.written))
     await insert_accesses(connection, [row for entry in entries for row in entry.plan.accesses])
 
 

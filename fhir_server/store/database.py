@@ -7,7 +7,9 @@ which is a third of a read: so the store keeps its own, and only here.
 import asyncio
 import contextlib
 import hashlib
+import math
 import select
+import time
 from collections.abc import AsyncGenerator, Iterable
 from importlib import resources
 from typing import Any, Final, Literal
@@ -17,6 +19,7 @@ import structlog
 from procrastinate.schema import SchemaManager
 from psycopg import AsyncConnection, errors, sql
 
+from fhir_server.metrics import Metrics, Samples
 from fhir_server.outcomes import Failure, StorageFull, Unavailable
 
 Connection = AsyncConnection[tuple[Any, ...]]
@@ -68,8 +71,21 @@ class Database:
     raise Unavailable when PostgreSQL is gone, and reconnect by themselves when it is back.
     """
 
-    def __init__(self, dsn: str, *, connections: int, statement_timeout_ms: int) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        connections: int,
+        statement_timeout_ms: int,
+        metrics: Metrics | None = None,
+        name: str = "primary",
+    ) -> None:
         self.dsn = dsn
+        self.name = name
+        self._metrics = metrics or Metrics()
+        self._metrics.pools.append(self._in_use)
+        self._busy = 0
+        self.last_write = -math.inf  # when this process last changed a resource, by its monotonic clock
         self._idle: dict[Plans, list[Connection]] = {"custom": [], "generic": []}
         self._places = asyncio.Semaphore(connections)
         self._timeout = statement_timeout_ms
@@ -88,8 +104,11 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def connection(self, plans: Plans = "custom") -> AsyncGenerator[Connection]:
+        began = time.perf_counter()
         async with self._places:
             connection, planned = await self._take(plans)
+            self._metrics.pool_wait_seconds.observe(time.perf_counter() - began)
+            self._busy += 1
             try:
                 if planned != plans:
                     await connection.execute(_PLANS[plans])
@@ -100,12 +119,17 @@ class Database:
                     raise
                 raise failure from error
             finally:
+                self._busy -= 1
                 await self._give_back(connection, plans)
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Connection]:
         async with self.connection("generic") as connection, connection.transaction():
             yield connection
+
+    def _in_use(self) -> Samples:
+        idle = sum(len(connections) for connections in self._idle.values())
+        return [((self.name, "busy"), self._busy), ((self.name, "idle"), idle)]
 
     async def _take(self, plans: Plans) -> tuple[Connection, Plans]:
         """A connection and how it plans now; one that plans as wanted where there is one."""
@@ -137,6 +161,26 @@ class Database:
             await connection.close()  # left in the middle of something (a cancelled task): never lend it again
             return
         self._idle[plans].append(connection)
+
+
+class Lent(Database):
+    """One transaction as a database of its own: who asks through it sees what was written in it so far."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__("", connections=1, statement_timeout_ms=0)
+        self._lent = connection
+
+    @contextlib.asynccontextmanager
+    async def connection(self, plans: Plans = "custom") -> AsyncGenerator[Connection]:
+        """The connection of the transaction, however often it is asked for."""
+        try:
+            await self._lent.execute(_PLANS[plans].replace(b"set ", b"set local "))
+            yield self._lent
+        except psycopg.Error as error:
+            failure = translate(error)
+            if failure is error:
+                raise
+            raise failure from error
 
 
 def migrations() -> Iterable[tuple[int, str, str]]:

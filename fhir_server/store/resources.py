@@ -1,19 +1,20 @@
-"""Reading resources by their identity: current version, one version, history of an instance.
+"""Reading resources by their identity: the current version, or one version.
 
 Reads of the same moment travel together (`id = ANY`): half the cost of asking one by one at 16 clients
 (docs/performance.md).
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
+from fhir_server.r4.resource_types import TYPE_NAME
 from fhir_server.store import queries
 from fhir_server.store.batching import Batcher
 from fhir_server.store.database import Connection, Database
+from fhir_server.store.search_index import references_to
 
 SQL = queries.load("resources")
-BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
 LARGEST_GROUP = 256
 LANES = 2
 
@@ -57,26 +58,12 @@ class Resources:
     async def read_version(self, type_number: int, resource_id: str, version: int) -> Stored | None:
         return next(iter(await self._rows("read_version", type=type_number, id=resource_id, version=version)), None)
 
-    async def history(
-        self, type_number: int, resource_id: str, *, since: datetime | None, before: int, limit: int
-    ) -> list[Stored]:
-        """Versions below `before`, newest first, at most `limit`; empty when the resource never existed."""
-        return await self._rows(
-            "history_of_instance",
-            type=type_number,
-            id=resource_id,
-            since=since or BEGINNING,
-            before=before,
-            limit=limit,
-        )
-
-    async def count_versions(self, type_number: int, resource_id: str, *, since: datetime | None) -> int:
-        async with self._database.connection("generic") as connection:
-            cursor = await connection.execute(
-                SQL["count_versions"], {"type": type_number, "id": resource_id, "since": since or BEGINNING}
-            )
-            row = await cursor.fetchone()
-            return row[0] if row else 0
+    async def is_referred_to(self, type_number: int, resource_id: str) -> bool:
+        """Does another resource refer to it? Then it cannot be deleted."""
+        hashes = references_to(TYPE_NAME[type_number], resource_id)
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(SQL["referrer"], (hashes, [type_number], [resource_id]))
+            return await cursor.fetchone() is not None
 
     async def _rows(self, query: str, **parameters: Any) -> list[Stored]:
         async with self._database.connection("generic") as connection:

@@ -1,5 +1,6 @@
 """An envelope to send: a scanned audiogram of a worker who does not exist."""
 
+import base64
 import hashlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -21,10 +22,12 @@ def content_of(data: bytes) -> Content:
 
 
 def envelope(data: bytes = PDF, **changes: Any) -> Envelope:
+    said = {"url": "Binary/b1", "size": len(data), "hash": base64.b64encode(hashlib.sha1(data).digest()).decode()}
+    first = FICHE["content"][0]
     fiche: dict[str, Any] = {
         **FICHE,
         "id": "d1",
-        "content": [{**FICHE["content"][0], "attachment": {**FICHE["content"][0]["attachment"], "url": "Binary/b1"}}],
+        "content": [{**first, "attachment": {**first["attachment"], **said}}],
     }
     arguments: dict[str, Any] = {
         "delivery_id": DELIVERY,

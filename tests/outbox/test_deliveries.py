@@ -8,7 +8,7 @@ from fhir_server.outbox.deliveries import STATES, TRANSITIONS, after, pause_befo
 from fhir_server.outcomes import Conflict
 
 EVENTS = sorted({event for _, event in TRANSITIONS})
-FINAL = {"refused", "withheld", "cancelled", "integrated"}
+FINAL = {"refused", "withheld", "integrated"}
 
 
 @pytest.mark.parametrize(("state", "event"), TRANSITIONS)
@@ -57,13 +57,13 @@ def test_from_every_state_the_road_has_an_end() -> None:
 
 def test_what_left_never_waits_again() -> None:
     """A document that was handed over is not sent a second time."""
-    assert not reachable("handed_over") & {"pending", "sending", "cancelled", "withheld"}
+    assert not reachable("handed_over") & {"pending", "sending", "withheld"}
 
 
 def test_a_claim_is_taken_over_from_a_dead_worker() -> None:
     """`sending` can be claimed again; what is finished cannot."""
     assert after("sending", "claimed") == "sending"
-    for state in ("handed_over", "refused", "withheld", "cancelled"):
+    for state in ("handed_over", "refused", "withheld"):
         with pytest.raises(Conflict):
             after(state, "claimed")
 

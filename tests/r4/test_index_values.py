@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from fhir_server.r4 import index_values
-from fhir_server.r4.index_values import Composite, extract, period_of
+from fhir_server.r4.index_values import Composite, Text, extract, period_of
 from fhir_server.r4.resource_types import RESOURCE_TYPES
 
 LOINC = "http://loinc.org"
@@ -273,3 +273,19 @@ def test_every_resource_type_can_be_indexed() -> None:
     for resource_type in RESOURCE_TYPES:
         values = extract({"resourceType": resource_type})
         assert [value.param.code for value in values] == (["deceased"] if resource_type == "Patient" else [])
+
+
+def test_the_names_of_a_contained_author_are_found_through_his_role() -> None:
+    """author-given and author-family (ITI-67), and none of a person who is contained and is not the author."""
+    document = {
+        "resourceType": "DocumentReference",
+        "contained": [
+            {"resourceType": "PractitionerRole", "id": "role", "practitioner": {"reference": "#doctor"}},
+            {"resourceType": "Practitioner", "id": "doctor", "name": [{"family": "Exemple", "given": ["Ana", "Lou"]}]},
+            {"resourceType": "Patient", "id": "worker", "name": [{"family": "Autre", "given": ["Camille"]}]},
+        ],
+        "author": [{"reference": "#role"}, {"reference": "Practitioner/elsewhere"}],
+        "context": {"sourcePatientInfo": {"reference": "#worker"}},
+    }
+    names = {(one.param.code, one.value) for one in extract(document) if isinstance(one, Text)}
+    assert names == {("author-given", "Ana"), ("author-given", "Lou"), ("author-family", "Exemple")}

@@ -37,6 +37,7 @@ from fhir_server.records.write import (
 from fhir_server.store.commit import Commits, Plan, Unit, Write, Written
 from fhir_server.store.custom_parameters import CustomParameters
 from fhir_server.store.database import Connection, Database
+from fhir_server.store.histories import Moment, Span
 from fhir_server.store.search_index import NO_ROWS
 from tests.support import FOLDERS, document_reference, in_folder, observation, patient
 
@@ -175,8 +176,8 @@ async def test_versions_follow_each_other_although_many_write_at_once(door: Door
     results = await asyncio.gather(*(write(door, one(patient("p", f"N{n}"), method="update")) for n in range(20)))
     versions = sorted(outcome.written.version for (outcome,) in results if outcome.written)
     assert versions == list(range(1, 21))
-    history, total = await archive.history(US, "Patient", "p", "r", since=None, before=1000, limit=100)
-    assert (total, [version.version for version in history]) == (20, list(range(20, 0, -1)))
+    past = await archive.histories.of_instance((TYPE_NUMBER["Patient"], "p"), Span(), Moment(), 100)
+    assert [version.version for version in past] == list(range(20, 0, -1))
 
 
 async def test_of_many_who_expect_the_same_version_one_wins(door: Door) -> None:

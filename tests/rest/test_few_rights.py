@@ -18,6 +18,7 @@ from tests.support import (
     keep,
     observation,
     post,
+    put,
     transaction,
 )
 
@@ -49,6 +50,19 @@ async def test_a_chain_asks_for_the_right_to_search_where_it_leads(kept: httpx.A
     ]
     assert [(answer.status_code, codes(answer)) for answer in refused] == [(403, ["forbidden"])] * 4
     assert (await kept.get("/fhir/Observation/o")).json()["meta"]["versionId"] == "1"
+
+
+async def test_a_chain_without_type_leads_where_one_may_search(kept: httpx.AsyncClient, client_with: Make) -> None:
+    """`subject.identifier` may lead to several types: those that may not be searched are as if they were not there."""
+    question = f"Observation?subject.identifier={FOLDERS}|7"
+    found = {}
+    for scopes in ("system/Observation.s system/Patient.s", "system/Observation.s system/Device.s"):
+        client = (await client_with(*scopes.split())).http
+        answer = await client.get(f"/fhir/{question}&_summary=count")
+        found[scopes.split(".")[1]] = answer.json()["total"]
+    assert found == {"s system/Patient": 1, "s system/Device": 0}
+    none = (await client_with("system/Observation.s")).http
+    assert (await none.get(f"/fhir/{question}")).status_code == 403
 
 
 async def test_a_conditional_create_is_a_search_too(kept: httpx.AsyncClient, client_with: Make) -> None:
@@ -94,36 +108,56 @@ async def test_a_patch_is_not_tried_before_it_is_allowed(kept: httpx.AsyncClient
 
 
 async def test_who_may_not_read_is_shown_nothing_after_a_write(kept: httpx.AsyncClient, client_with: Make) -> None:
-    """A patch would be a way to read what one may only change."""
+    """Status, place and version of what he wrote, and no resource; in a transaction neither."""
     writer = await client_with("system/Patient.u")
-    operations = [{"op": "add", "path": "/gender", "value": "female"}]
-    headers = {"content-type": "application/json-patch+json", "prefer": "return=representation"}
-    changed = await writer.http.patch("/fhir/Patient/p", content=orjson.dumps(operations), headers=headers)
+    changed = await put(
+        writer.http, in_folder("7", id="p", family=NAME, gender="female"), prefer="return=representation"
+    )
     assert (changed.status_code, changed.content) == (200, b"")
-    assert changed.headers["etag"] == 'W/"2"'
-    parameters = {
-        "resourceType": "Parameters",
-        "parameter": [
-            {
-                "name": "operation",
-                "part": [
-                    {"name": "type", "valueCode": "delete"},
-                    {"name": "path", "valueString": "Patient.gender"},
-                ],
-            }
-        ],
-    }
-    answer = await post(writer.http, transaction(entry(parameters, method="PATCH", url="Patient/p")))
+    assert (changed.headers["etag"], changed.headers.get("preference-applied")) == ('W/"2"', None)
+    again = entry(in_folder("7", id="p", family=NAME), method="PUT", url="Patient/p")
+    answer = await post(writer.http, transaction(again))
     assert answer.status_code == 200, answer.text
     assert "resource" not in answer.json()["entry"][0]
     assert NAME not in answer.text
+
+
+async def test_who_may_not_read_may_not_patch(kept: httpx.AsyncClient, client_with: Make, server: Server) -> None:
+    """Whether a patch fits, or changes anything, tells what is there: every guess is the same 403, and traced."""
+    writer = await client_with("system/Patient.us", "system/Binary.c")
+    kind = "application/json-patch+json"
+    guesses = [[{"op": "test", "path": "/birthDate", "value": day}] for day in ("1970-01-01", "1980-02-03")]
+    told: set[str] = set()
+    for operations in [*guesses, [{"op": "remove", "path": "/gender"}], [{"op": "remove", "path": "/birthDate"}]]:
+        for url in ("Patient/p", f"Patient?{BY_FOLDER}"):
+            content = orjson.dumps(operations)
+            wrapped = {"resourceType": "Binary", "contentType": kind, "data": base64.b64encode(content).decode()}
+            alone = await writer.http.patch(f"/fhir/{url}", content=content, headers={"content-type": kind})
+            inside = await post(writer.http, transaction(entry(wrapped, method="PATCH", url=url)))
+            assert (alone.status_code, inside.status_code) == (403, 403)
+            told |= {alone.json()["issue"][0]["diagnostics"], inside.json()["issue"][0]["diagnostics"]}
+    assert len(told) == 1
+    rows = await server.rows("select outcome, count(*) from access where client_id = %s group by 1", writer.client_id)
+    assert rows == [(4, 16)]
+
+
+async def test_a_patch_that_fails_is_traced(kept: httpx.AsyncClient, client_with: Make, server: Server) -> None:
+    """It told something of a worker: as a failure, under his name."""
+    client = await client_with("system/Patient.ru")
+    operations = orjson.dumps([{"op": "test", "path": "/birthDate", "value": "1970-01-01"}])
+    headers = {"content-type": "application/json-patch+json"}
+    assert (await client.http.patch("/fhir/Patient/p", content=operations, headers=headers)).status_code == 422
+    rows = await server.rows(
+        "select interaction, outcome, resource_id, patient_id from access where client_id = %s", client.client_id
+    )
+    assert rows == [("patch", 4, "p", "p")]
 
 
 async def test_a_conditional_patch_is_traced_as_the_search_that_it_is(
     kept: httpx.AsyncClient, client_with: Make, server: Server
 ) -> None:
     """Also where it finds nothing."""
-    writer = await client_with("system/Patient.us")
+    writer = await client_with("system/Patient.rus")
     answer = await writer.http.patch(
         f"/fhir/Patient?identifier={FOLDERS}|none",
         content=b"[]",
@@ -132,3 +166,11 @@ async def test_a_conditional_patch_is_traced_as_the_search_that_it_is(
     assert answer.status_code == 404
     rows = await server.rows("select interaction, query from access where client_id = %s", writer.client_id)
     assert rows == [("search-type", "identifier=***")]
+
+
+async def test_a_deletion_names_no_resource_that_may_not_be_read(kept: httpx.AsyncClient, client_with: Make) -> None:
+    """409 says that something refers to the worker; what it is, only to those who may read it."""
+    for scopes, named in ((["system/Patient.d"], False), (["system/Patient.d", "system/Observation.r"], True)):
+        answer = await (await client_with(*scopes)).http.delete("/fhir/Patient/p")
+        assert (answer.status_code, codes(answer)) == (409, ["conflict"])
+        assert ("Observation" in answer.text) == named

@@ -144,11 +144,13 @@ async def test_a_transaction_patches_too(filled: httpx.AsyncClient) -> None:
     assert (worker["gender"], worker["active"], worker["meta"]["versionId"]) == ("female", True, "3")
 
 
-async def test_patching_needs_the_right_to_update(
+async def test_patching_needs_the_right_to_update_and_to_read(
     filled: httpx.AsyncClient, client_with: Callable[..., Awaitable[Caller]]
 ) -> None:
-    """Reading is not enough; and by criteria, searching is needed too."""
-    reader, writer = await client_with("system/Patient.rs"), await client_with("system/Patient.u")
-    assert (await json_patch(reader.http, FEMALE)).status_code == 403
+    """And to read, since a patch follows from what is there; by criteria, to search too."""
+    reader, blind = await client_with("system/Patient.rs"), await client_with("system/Patient.us")
+    writer = await client_with("system/Patient.ru")
+    for few in (reader, blind):
+        assert (await json_patch(few.http, FEMALE)).status_code == 403
     assert (await json_patch(writer.http, FEMALE, f"Patient?identifier={FOLDERS}|7")).status_code == 403
     assert (await json_patch(writer.http, FEMALE)).status_code == 200

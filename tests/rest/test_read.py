@@ -83,7 +83,7 @@ async def test_what_is_not_there_is_not_found(fhir_client: httpx.AsyncClient, pa
     ("method", "path", "status"),
     [
         ("GET", "Nothing/1", 404),
-        ("GET", "Patient/p/$everything", 404),
+        ("GET", "Patient/p/$nothing", 404),
         ("GET", "Patient/" + "x" * 65, 404),
         ("GET", "Patient/p/q/r", 404),
         ("DELETE", "AuditEvent/1", 405),

@@ -1,12 +1,14 @@
 """transaction: all entries or none: https://hl7.org/fhir/R4/http.html#transaction"""
 
 import asyncio
+import base64
 from collections.abc import Awaitable, Callable
 
 import httpx
 import orjson
 import pytest
 
+from fhir_server.r4 import structure
 from tests.support import (
     FHIR_JSON,
     FOLDERS,
@@ -163,26 +165,64 @@ async def test_decimals_survive_where_links_are_resolved(fhir_client: httpx.Asyn
     assert b'"value":0.10' in answer.content
 
 
+SECOND = "Bundle.entry[1]"
+URL, SUBJECT = f"{SECOND}.request.url", f"{SECOND}.resource.subject.reference"
+
+
 @pytest.mark.parametrize(
-    ("bad", "code", "where"),
+    ("bad", "status", "fault"),
     [
-        (entry(patient(), method="GET", url="Patient/1"), "invalid", "Bundle.entry[1].request.method"),
-        ({"request": {"method": "GET", "url": "Patient/1"}}, "invalid", "Bundle.entry[1].request.method"),
-        ({"request": {"method": "DELETE", "url": "Patient"}}, "invalid", "Bundle.entry[1].request.url"),
-        ({"request": {"method": "DELETE", "url": "Patient?family=x"}}, "invalid", "Bundle.entry[1].request.url"),
-        (entry(patient(), method="POST", url="Observation"), "invalid", "Bundle.entry[1].request.url"),
-        (entry(patient(), method="POST", url="Patient?x=1"), "invalid", "Bundle.entry[1].request.url"),
-        (entry(patient("a"), method="PUT", url="Patient/b"), "invalid", "Bundle.entry[1].request.url"),
-        (entry(patient(), method="PUT", url="Patient"), "invalid", "Bundle.entry[1].request.url"),
+        ({"request": {"method": "GET", "url": "metadata"}}, 400, ("invalid", URL)),
+        ({"request": {"method": "GET", "url": "Patient/a/$meta"}}, 400, ("invalid", URL)),
+        ({"request": {"method": "GET", "url": "Nothing/1"}}, 404, ("not-supported", SECOND)),
+        ({"request": {"method": "GET", "url": "Patient/never"}}, 404, ("not-found", SECOND)),
+        ({"request": {"method": "DELETE", "url": "Patient"}}, 400, ("invalid", URL)),
+        ({"request": {"method": "DELETE", "url": "Patient/there"}}, 409, ("conflict", SECOND)),
+        ({"request": {"method": "PUT", "url": "Patient/a"}}, 400, ("invalid", SECOND)),
+        (entry(patient(), method="POST", url="Observation"), 400, ("invalid", URL)),
+        (entry(patient(), method="POST", url="Patient?x=1"), 400, ("invalid", URL)),
+        (entry(patient("a"), method="PUT", url="Patient/b"), 400, ("invalid", URL)),
+        (entry(patient(), method="PUT", url="Patient"), 400, ("invalid", URL)),
+        (entry(patient("a"), method="PUT", url="Patient?nonsense=1"), 400, ("not-supported", SECOND)),
+        (
+            entry(patient("there"), method="PUT", url="Patient/there", ifMatch='W/"9"'),
+            412,
+            ("conflict", SECOND),
+        ),
+        (
+            entry(patient("there"), method="PUT", url="Patient/there", ifNoneMatch="*"),
+            412,
+            ("conflict", SECOND),
+        ),
+        (entry(patient("a"), method="PUT", url="Patient/a", ifNoneMatch='W/"1"'), 400, ("invalid", SECOND)),
+        (entry({"resourceType": "Parameters"}), 405, ("not-supported", SECOND)),
+        (
+            entry({"resourceType": "Parameters"}, method="PATCH", url="Binary/b"),
+            405,
+            ("not-supported", SECOND),
+        ),
+        (entry(observation("nobody")), 422, ("not-found", SUBJECT)),
+        (
+            entry(about("urn:uuid:0a1b2c3d-0000-4000-8000-00000000ffff")),
+            422,
+            ("not-found", SUBJECT),
+        ),
+        (entry(about("Patient?identifier=none")), 412, ("not-found", SUBJECT)),
+        (entry(about("Patient?identifier=twice")), 412, ("multiple-matches", SUBJECT)),
+        (entry(about("Patient?nonsense=1")), 422, ("invalid", SUBJECT)),
+        (entry({"resourceType": "Patient", "gender": "x"}), 422, ("code-invalid", f"{SECOND}.resource.gender")),
     ],
 )
-async def test_an_entry_that_we_do_not_take_is_named(
-    fhir_client: httpx.AsyncClient, bad: dict[str, object], code: str, where: str
+async def test_an_entry_that_cannot_be_done_is_named(
+    fhir_client: httpx.AsyncClient, server: Server, bad: dict[str, object], status: int, fault: tuple[str, str]
 ) -> None:
-    """With its number."""
-    answer = await post(fhir_client, transaction(entry(patient()), bad))
-    assert answer.status_code == 422
-    assert issues(answer) == [(code, where)]
+    """With its number, the status that it would have by itself, and nothing of the others is written."""
+    await keep(fhir_client, patient("there"), in_folder("twice", id="t1"), in_folder("twice", id="t2"))
+    await keep(fhir_client, observation("there", id="o"))
+    (before,) = await server.rows("select count(*) from resource")
+    answer = await post(fhir_client, transaction(entry(patient(family="GOOD")), bad))
+    assert (answer.status_code, issues(answer)) == (status, [fault])
+    assert await server.rows("select count(*) from resource") == [before]
 
 
 async def test_faults_of_all_entries_are_told_at_once(fhir_client: httpx.AsyncClient) -> None:
@@ -207,10 +247,238 @@ async def test_two_entries_for_one_identity_are_refused(fhir_client: httpx.Async
     assert await found(fhir_client, "Patient") == []
 
 
-async def test_a_conditional_reference_is_said_to_be_unsupported(fhir_client: httpx.AsyncClient) -> None:
-    """R4 allows it inside a transaction; we do not, and say where."""
-    answer = await post(fhir_client, transaction(entry(about("Patient?identifier=1"))))
-    assert (answer.status_code, codes(answer)) == (422, ["not-supported"])
+def seek(number: str) -> str:
+    return f"Patient?identifier={FOLDERS}|{number}"
+
+
+async def test_a_conditional_reference_becomes_what_it_finds(fhir_client: httpx.AsyncClient) -> None:
+    """In the stored resource and its index; twice the same is one search; written with escapes too."""
+    await keep(fhir_client, in_folder("1", id="there"))
+    reading = about(seek("1"), performer=[{"reference": seek("1")}])
+    body = orjson.dumps(transaction(entry(reading))).replace(b"Patient?", rb"Pat\u0069ent?")
+    answer = await fhir_client.post("/fhir", content=body, headers=FHIR_JSON)
+    assert answer.status_code == 200, answer.text
+    kept = answer.json()["entry"][0]["resource"]
+    assert (kept["subject"], kept["performer"]) == ({"reference": "Patient/there"}, [{"reference": "Patient/there"}])
+    assert await found(fhir_client, "Observation?patient=there") == [kept["id"]]
+
+
+async def test_a_conditional_reference_sees_the_entries_of_its_transaction(fhir_client: httpx.AsyncClient) -> None:
+    """R4 3.1.0.11.2: it is resolved last, after deletions, creates and updates, wherever these stand."""
+    await keep(fhir_client, in_folder("1", id="going"), in_folder("2", id="changing"))
+    entries = [
+        entry(about(seek("1"))),
+        entry(about(seek("3"))),
+        entry(in_folder("3", id="changing"), method="PUT", url="Patient/changing"),
+        entry(in_folder("1", family="NOUVEAU")),
+        {"request": {"method": "DELETE", "url": "Patient/going"}},
+    ]
+    answer = await post(fhir_client, transaction(*entries))
+    assert answer.status_code == 200, answer.text
+    first, second, _, new, _ = answer.json()["entry"]
+    assert first["resource"]["subject"]["reference"] == f"Patient/{new['resource']['id']}"
+    assert second["resource"]["subject"]["reference"] == "Patient/changing"
+    gone = await post(fhir_client, transaction(entry(about(seek("2")))))
+    assert (gone.status_code, codes(gone)) == (412, ["not-found"])
+
+
+async def test_a_condition_sees_what_is_processed_before_it(fhir_client: httpx.AsyncClient) -> None:
+    """Deletions before creates, both before updates by criteria."""
+    await keep(fhir_client, in_folder("1", id="old"))
+    replaced = [
+        entry(in_folder("1"), method="POST", url="Patient", ifNoneExist=f"identifier={FOLDERS}|1"),
+        {"request": {"method": "DELETE", "url": "Patient/old"}},
+    ]
+    answer = await post(fhir_client, transaction(*replaced))
+    assert [one["response"]["status"][:3] for one in answer.json()["entry"]] == ["201", "204"]
+    both = [entry(in_folder("5", gender="male"), method="PUT", url=seek("5")), entry(in_folder("5"))]
+    refused = await post(fhir_client, transaction(*both))
+    assert (refused.status_code, codes(refused)) == (400, ["duplicate"])
+    assert await found(fhir_client, "Patient?identifier=5") == []
+
+
+async def test_conditional_references_at_once_with_conditional_creates_never_dangle(
+    fhir_client: httpx.AsyncClient,
+) -> None:
+    """Whoever comes first: one worker, and readings of nobody else."""
+    makes = entry(in_folder("9"), method="POST", url="Patient", ifNoneExist=f"identifier={FOLDERS}|9")
+    bundles = [transaction(makes, entry(about(seek("9")))), transaction(entry(about(seek("9"))))]
+    answers = await asyncio.gather(*(post(fhir_client, bundles[n % 2]) for n in range(24)))
+    made, sought = answers[::2], answers[1::2]
+    assert {answer.status_code for answer in made} == {200}
+    assert {answer.status_code for answer in sought} <= {200, 412}
+    (worker,) = await found(fhir_client, "Patient?identifier=9")
+    assert len(await found(fhir_client, f"Observation?patient={worker}&_count=100")) == sum(
+        answer.status_code == 200 for answer in answers
+    )
+
+
+async def test_a_conditional_reference_needs_the_right_to_search(
+    fhir_client: httpx.AsyncClient, client_with: Make
+) -> None:
+    """Its answer tells whether anybody meets the criteria."""
+    await keep(fhir_client, in_folder("1", id="there"))
+    writer = (await client_with("system/Observation.c")).http
+    for number in ("1", "2"):
+        assert (await post(writer, transaction(entry(about(seek(number)))))).status_code == 403
+    enough = (await client_with("system/Observation.c", "system/Patient.s")).http
+    assert (await post(enough, transaction(entry(about(seek("1")))))).status_code == 200
+
+
+async def test_a_conditional_reference_outside_a_transaction_is_refused(fhir_client: httpx.AsyncClient) -> None:
+    """R4 allows it nowhere else."""
+    await keep(fhir_client, in_folder("1", id="there"))
+    assert (await post(fhir_client, about(seek("1")))).status_code == 422
+
+
+async def test_updates_and_deletions_by_criteria_are_entries_too(fhir_client: httpx.AsyncClient) -> None:
+    """Of none a create or nothing, of one that one; the links follow."""
+    await keep(fhir_client, in_folder("1", id="one"), in_folder("2", id="two"))
+    entries = [
+        entry(in_folder("1", gender="female"), ONE, method="PUT", url=seek("1")),
+        entry(in_folder("3"), TWO, method="PUT", url=seek("3")),
+        {"request": {"method": "DELETE", "url": seek("2")}},
+        {"request": {"method": "DELETE", "url": seek("4")}},
+        {"request": {"method": "DELETE", "url": "Patient/never"}},
+        entry(about(ONE)),
+        entry(about(TWO)),
+    ]
+    answer = await post(fhir_client, transaction(*entries))
+    assert answer.status_code == 200, answer.text
+    done = answer.json()["entry"]
+    assert [one["response"]["status"][:3] for one in done] == ["200", "201", "204", "204", "204", "201", "201"]
+    assert done[0]["resource"]["id"] == "one"
+    subjects = [one["resource"]["subject"]["reference"] for one in done[5:]]
+    assert subjects == ["Patient/one", f"Patient/{done[1]['resource']['id']}"]
+    assert (await fhir_client.get("/fhir/Patient/two")).status_code == 410
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        entry(patient("one"), method="PUT", url="Patient/one"),
+        {"request": {"method": "DELETE", "url": "Patient/one"}},
+        entry(in_folder("1"), method="PUT", url="Patient?gender=male"),
+    ],
+)
+async def test_entries_whose_criteria_lead_to_one_resource_are_refused(
+    fhir_client: httpx.AsyncClient, other: dict[str, object]
+) -> None:
+    """R4 3.1.0.11.2: they would overwrite each other, which is seen only once the criteria are asked."""
+    await keep(fhir_client, in_folder("1", id="one", gender="male"))
+    answer = await post(fhir_client, transaction(entry(in_folder("1"), method="PUT", url=seek("1")), other))
+    if other.get("resource"):
+        assert (answer.status_code, codes(answer)) == (400, ["duplicate"])
+        assert "Bundle.entry[" in str(issues(answer)[0][1])
+    else:  # the deletion comes first, and then nothing meets the criteria
+        assert [one["response"]["status"][:3] for one in answer.json()["entry"]] == ["201", "204"]
+        return
+    assert (await fhir_client.get("/fhir/Patient/one")).json()["meta"]["versionId"] == "1"
+
+
+async def test_reads_come_after_the_writes_and_see_them(fhir_client: httpx.AsyncClient) -> None:
+    """read, vread, search, histories, HEAD and 304, wherever they stand."""
+    await keep(fhir_client, patient("p", "UN"))
+
+    def get(url: str, method: str = "GET", **request: str) -> dict[str, object]:
+        return {"request": {"method": method, "url": url, **request}}
+
+    answer = await post(
+        fhir_client,
+        transaction(
+            get("Patient/p"),
+            get("Patient/p/_history/1"),
+            get("Patient?family=deux"),
+            get("Patient/p/_history"),
+            get("_history?_count=1"),
+            get("Patient/p", "HEAD"),
+            get("Patient/p", ifNoneMatch='W/"2"'),
+            entry(patient("p", "DEUX"), method="PUT", url="Patient/p"),
+        ),
+    )
+    assert answer.status_code == 200, answer.text
+    read, version, search, past, everything, head, same, _ = answer.json()["entry"]
+    assert (read["resource"]["name"][0]["family"], read["response"]["etag"]) == ("DEUX", 'W/"2"')
+    assert version["resource"]["name"][0]["family"] == "UN"
+    assert search["resource"]["total"] == 1
+    assert (past["resource"]["total"], len(everything["resource"]["entry"])) == (2, 1)
+    assert (head["response"]["status"], head.get("resource")) == ("200 OK", None)
+    assert (same["response"]["status"], same.get("resource")) == ("304 Not Modified", None)
+
+
+async def test_reads_of_a_transaction_are_traced_when_it_is_done(
+    fhir_client: httpx.AsyncClient, client_with: Make, server: Server
+) -> None:
+    """And need their rights: one that is refused undoes the whole."""
+    await keep(fhir_client, patient("p"))
+    read = {"request": {"method": "GET", "url": "Patient/p"}}
+    client = await client_with("system/Observation.c", "system/Patient.r")
+    assert (await post(client.http, transaction(read, entry(observation("p"))))).status_code == 200
+    rows = "select interaction, patient_id from access where client_id = %s order by id"
+    assert await server.rows(rows, client.client_id) == [("transaction", "p"), ("read", "p")]
+    blind = await client_with("system/Observation.c")
+    refused = await post(blind.http, transaction(entry(observation("p")), read))
+    assert (refused.status_code, issues(refused)) == (403, [("forbidden", "Bundle.entry[1]")])
+    assert len(await found(fhir_client, "Observation")) == 1
+
+
+async def test_what_one_transaction_may_cost_is_bounded(fhir_client: httpx.AsyncClient) -> None:
+    """Reads hold the locks of the writes: a hundred of them, not more."""
+    await keep(fhir_client, patient("p"))
+    read = {"request": {"method": "GET", "url": "Patient/p"}}
+    assert (await post(fhir_client, transaction(*[read] * 100))).status_code == 200
+    refused = await post(fhir_client, transaction(*[read] * 101))
+    assert (refused.status_code, codes(refused)) == (403, ["too-costly"])
+
+
+async def test_the_same_condition_may_be_patched_with_a_version(fhir_client: httpx.AsyncClient) -> None:
+    """ifMatch of a PATCH entry holds."""
+    await keep(fhir_client, in_folder("1", id="p"))
+    operations = base64.b64encode(b'[{"op":"add","path":"/active","value":true}]').decode()
+    binary = {"resourceType": "Binary", "contentType": "application/json-patch+json", "data": operations}
+    for version, status in (("2", 412), ("1", 200)):
+        patch = entry(binary, method="PATCH", url=seek("1"), ifMatch=f'W/"{version}"')
+        assert (await post(fhir_client, transaction(patch))).status_code == status
+
+
+async def test_names_of_entries_may_be_urls(fhir_client: httpx.AsyncClient) -> None:
+    """R4 bundle#references: absolute, or relative to the base of the entry's own fullUrl; canonical names stay."""
+    base = "http://elsewhere.test/fhir"
+    profile = {"resourceType": "ValueSet", "url": f"{base}/ValueSet/1", "status": "draft"}
+    document = document_reference("x", id="d")
+    document["subject"] = {"reference": f"{base}/Patient/77"}
+    document["content"] = [{"attachment": {"url": f"{base}/Binary/5"}}]
+    binary = {"resourceType": "Binary", "contentType": "text/plain", "data": "eA=="}
+    answer = await post(
+        fhir_client,
+        transaction(
+            entry(about("Patient/77"), f"{base}/Observation/1"),
+            entry(patient("77"), f"{base}/Patient/77"),
+            entry(document, ONE),
+            entry(binary, f"{base}/Binary/5"),
+            entry(profile, f"{base}/ValueSet/1"),
+        ),
+    )
+    assert answer.status_code == 200, answer.text
+    reading, worker, document, content, defined = (one["resource"] for one in answer.json()["entry"])
+    assert reading["subject"] == document["subject"] == {"reference": f"Patient/{worker['id']}"}
+    assert document["content"][0]["attachment"]["url"] == f"Binary/{content['id']}"
+    assert defined["url"] == f"{base}/ValueSet/1"
+    outside = await post(
+        fhir_client, transaction(entry(about("Patient/77"), ONE), entry(patient("77"), f"{base}/Patient/77"))
+    )
+    assert outside.status_code == 422, "a relative reference in an entry of no base is one to this server"
+
+
+@pytest.mark.parametrize("asked", ["minimal", "representation", "OperationOutcome"])
+async def test_the_client_says_what_it_wants_back(fhir_client: httpx.AsyncClient, asked: str) -> None:
+    """Prefer: return, for all entries, and echoed."""
+    bundle = transaction(entry(patient("p"), method="PUT", url="Patient/p"))
+    answer = await post(fhir_client, bundle, prefer=f"return={asked}")
+    assert answer.headers["preference-applied"] == f"return={asked}"
+    (one,) = answer.json()["entry"]
+    assert ("resource" in one, "outcome" in one["response"]) == (asked == "representation", asked == "OperationOutcome")
+    assert structure.check(answer.json()) == []
 
 
 @pytest.mark.parametrize("kind", ["searchset", "collection", "history"])

@@ -1,26 +1,34 @@
 """What the stories say often: deliver a lot, let the outbox run dry, ask the server."""
 
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
 import tomllib
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
+from pydantic import SecretStr
 
-from fhir_server.app import Parts, build, make_adapters, make_dispatcher
+from fhir_server.app import Parts, build, make_adapters, make_dispatcher, make_service
 from fhir_server.rest.authentication import Authentication
 from fhir_server.rest.edge import Edge
 from fhir_server.rest.page_links import PageLinks
-from fhir_server.rest.service import Service
 from fhir_server.scans.builder import build as build_lot
 from fhir_server.scans.seal import DemoAuthority
 from fhir_server.settings import Settings
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 DESCRIPTION: dict[str, Any] = tomllib.loads((SAMPLES / "lot.toml").read_text(encoding="utf-8"))
+PATIENCE = 60.0
 CERTAIN = ("100000101", "100000102", "100000103")
 
 
@@ -95,8 +103,7 @@ async def count(parts: Parts, what: str) -> int:
 @asynccontextmanager
 async def asking(parts: Parts) -> AsyncGenerator[httpx.AsyncClient]:
     """A client of the FHIR server with every right to read and search."""
-    links = PageLinks(await parts.clients.key("page-links"))
-    service = Service(parts.archive, parts.door, parts.blobs, links, parts.settings, parts.parameters)
+    service = make_service(parts, PageLinks(await parts.clients.key("page-links")))
     edge = Edge(service, Authentication(parts.clients))
     client_id, _ = await parts.clients.add("reader", ("system/*.cruds",), "external-system")
     token, _ = await parts.clients.give_token(client_id, ("system/*.cruds",), 15)
@@ -106,3 +113,45 @@ async def asking(parts: Parts) -> AsyncGenerator[httpx.AsyncClient]:
         headers={"authorization": f"Bearer {token}"},
     ) as client:
         yield client
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The settings as the environment of a process of its own."""
+    given = {
+        name: value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        for name, value in settings.model_dump(exclude_defaults=True).items()
+    }
+    return os.environ | {f"DMST_FHIR_{name.upper()}": value for name, value in given.items()}
+
+
+@contextmanager
+def process(settings: Settings, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`dmst-fhir ...` as a process; it is killed at the end if it still runs."""
+    log = settings.data / f"{words[0]}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        running = subprocess.Popen(
+            [sys.executable, "-m", "fhir_server", *words], env=environment(settings), stdout=output, stderr=output
+        )
+    try:
+        yield running
+    finally:
+        running.kill()
+        running.wait()
+
+
+async def until(true: Callable[[], Any], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        answer = true()
+        if asyncio.iscoroutine(answer):
+            answer = await answer
+        if answer:
+            return
+        await asyncio.sleep(0.02)
+    pytest.fail(f"waited in vain: {what}")
+
+
+def kill(running: subprocess.Popen[bytes]) -> None:
+    running.send_signal(signal.SIGKILL)
+    running.wait()

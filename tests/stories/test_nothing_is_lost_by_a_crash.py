@@ -5,15 +5,7 @@ dmst.md scenario A14; the last part of the road: a recipient holds each document
 
 import asyncio
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -26,51 +18,19 @@ from fhir_server.outcomes import StorageFull, Unavailable
 from fhir_server.ports import AcknowledgedLot
 from fhir_server.settings import Settings
 from fhir_server.store.transient import Transient
-from tests.stories.support import CERTAIN, DESCRIPTION, SAMPLES, Provider, asking, count, dispatch_all, running_service
-
-PATIENCE = 60.0
-
-
-def environment(settings: Settings) -> dict[str, str]:
-    """The settings as the environment of a process of its own."""
-    given = {
-        name: value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-        for name, value in settings.model_dump(exclude_defaults=True).items()
-    }
-    return os.environ | {f"DMST_FHIR_{name.upper()}": value for name, value in given.items()}
-
-
-@contextmanager
-def process(settings: Settings, *words: str) -> Iterator[subprocess.Popen[bytes]]:
-    """`dmst-fhir ...` as a process; it is killed at the end if it still runs."""
-    log = settings.data / f"{words[0]}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
-        running = subprocess.Popen(
-            [sys.executable, "-m", "fhir_server", *words], env=environment(settings), stdout=output, stderr=output
-        )
-    try:
-        yield running
-    finally:
-        running.kill()
-        running.wait()
-
-
-async def until(true: Callable[[], Any], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        answer = true()
-        if asyncio.iscoroutine(answer):
-            answer = await answer
-        if answer:
-            return
-        await asyncio.sleep(0.02)
-    pytest.fail(f"waited in vain: {what}")
-
-
-def kill(running: subprocess.Popen[bytes]) -> None:
-    running.send_signal(signal.SIGKILL)
-    running.wait()
+from tests.stories.support import (
+    CERTAIN,
+    DESCRIPTION,
+    SAMPLES,
+    Provider,
+    asking,
+    count,
+    dispatch_all,
+    kill,
+    process,
+    running_service,
+    until,
+)
 
 
 async def test_an_intake_that_is_killed_goes_on_where_it_stopped(world: Settings, provider: Provider):

@@ -11,6 +11,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from fhir_server.outcomes import PatchFailed as PatchFailed
+from fhir_server.r4.fhirpath.nodes import Misshapen
 
 
 class Refusal(Exception):
@@ -22,7 +23,7 @@ def operation(number: int, kind: str, path: str) -> Generator[None]:
     """Name the operation in hand (counted from 0) in the PatchFailed that a Refusal inside becomes."""
     try:
         yield
-    except Refusal as refusal:
+    except (Refusal, Misshapen) as refusal:
         raise PatchFailed(f"operation {number} ({kind} {path}): {refusal}") from None
     except RecursionError:
         raise PatchFailed(f"operation {number} ({kind} {path}): the document is nested too deep") from None

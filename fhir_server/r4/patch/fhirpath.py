@@ -3,71 +3,27 @@
 http://hl7.org/fhirpath/N1/ - paths, indexers, `where`, `exists`, `empty`, `not`, `first`, `last`, `single`, `tail`,
 `skip`, `take`, `extension`, `ofType`, `as`, `=`, `!=`, `and`, `or`, and literals: strings, numbers, booleans and dates.
 A path can only go down from the resource, so that its cost is bounded by the size of both. Dates are compared as text.
+Clients write these expressions: `r4/fhirpath/`, which knows more of the language, reads those of R4's own definitions.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Final
 
-from fhir_server.r4.definitions import PRIMITIVES, Element, elements_of
+from fhir_server.r4.definitions import Element
+from fhir_server.r4.fhirpath.nodes import Json, Node, children, definitions_in, root
 from fhir_server.r4.patch import Refusal, json_text
 from fhir_server.r4.patch.json_text import Number
-from fhir_server.r4.resource_types import TYPE_NUMBER
 
 LONGEST: Final = 2000
 """Characters of an expression."""
 DEEPEST: Final = 20
 """Parentheses within parentheses."""
 
-Json = dict[str, Any]
-
 
 class UnknownPath(ValueError):
     """The expression cannot be read, or uses more of FHIRPath than is known here."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Node:
-    """An element that is there, and its place: `holder[key]`, or `holder[key][index]` where it repeats."""
-
-    type: str
-    """A key of `elements_of`, or one of `PRIMITIVES`."""
-    element: Element | None
-    """Its definition; None for the resource itself."""
-    parent: "Node | None"
-    holder: Json
-    key: str
-    index: int | None = None
-
-    @property
-    def value(self) -> Any:
-        """Its JSON; None for a primitive that has extensions only."""
-        return self._at(self.key)
-
-    @property
-    def companion(self) -> Any:
-        """Of a primitive: the object with its id and extensions, or None."""
-        return self._at("_" + self.key) if self.is_primitive else None
-
-    @property
-    def is_primitive(self) -> bool:
-        return self.type in PRIMITIVES
-
-    @property
-    def body(self) -> Json:
-        """The object that holds its children; an empty one, which is no part of the resource, where it has none."""
-        body = self.companion if self.is_primitive else self.value
-        if not isinstance(body, dict | None):
-            raise Refusal(f"a {self.type} on the way is not a JSON object")
-        return {} if body is None else body
-
-    def _at(self, key: str) -> Any:
-        value = self.holder.get(key)
-        if self.index is None:
-            return value
-        return value[self.index] if isinstance(value, list) and self.index < len(value) else None
 
 
 Item = Node | str | bool | Number
@@ -83,10 +39,10 @@ class Member:
 
     def __call__(self, items: Items) -> Items:
         nodes = [_node(item) for item in items]
-        known = [node for node in nodes if self.name in children_of(node)]
+        known = [node for node in nodes if self.name in definitions_in(node)]
         if nodes and not known:
             raise Refusal(f"{nodes[0].type} has no element `{self.name}`")
-        return [child for node in known for child in _children(node, children_of(node)[self.name])]
+        return [child for node in known for child in children(node, definitions_in(node)[self.name])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,31 +79,9 @@ class Path:
         return node, element
 
 
-def root(resource: Json) -> Node:
-    """The resource as a node."""
-    return Node(resource["resourceType"], None, None, {"": resource}, "")
-
-
-def resource_type_of(value: Any) -> str | None:
-    """The resource type that this JSON says it is, if R4 has it."""
-    name = value.get("resourceType") if isinstance(value, dict) else None
-    return name if isinstance(name, str) and name in TYPE_NUMBER else None
-
-
-def children_of(node: Node) -> Mapping[str, Element]:
-    """The elements that a node may have, by their name in FHIRPath: `value` for `value[x]`."""
-    return definitions_of("Element" if node.is_primitive else node.type)
-
-
-@cache
-def definitions_of(type_name: str) -> Mapping[str, Element]:
-    """The elements of a type by their name in FHIRPath."""
-    return {name.removesuffix("[x]"): element for name, element in elements_of(type_name).items()}
-
-
 def element_of(node: Node, name: str) -> Element:
     """The definition of a child; raises Refusal where the type has none of this name."""
-    element = children_of(node).get(name)
+    element = definitions_in(node).get(name)
     if element is None:
         raise Refusal(f"{node.type} has no element `{name}`")
     return element
@@ -158,32 +92,6 @@ def read(expression: str, resource_type: str) -> Path:
     if len(expression) > LONGEST:
         raise UnknownPath(f"it is longer than {LONGEST} characters")
     return _Reader(expression, resource_type).read()
-
-
-def _children(node: Node, element: Element) -> Items:
-    body = node.body
-    found: Items = []
-    for key, one in element.json_names().items():
-        values, companions = body.get(key), body.get("_" + key) if one.name in PRIMITIVES else None
-        if values is None and companions is None:
-            continue
-        if not element.repeats:
-            found.append(Node(_actual(one.name, values), element, node, body, key))
-            continue
-        if not isinstance(values, list | None) or not isinstance(companions, list | None):
-            raise Refusal(f"`{key}` is not a JSON array")
-        for n in range(max(len(values or ()), len(companions or ()))):
-            value, companion = (
-                entries[n] if entries and n < len(entries) else None for entries in (values, companions)
-            )
-            if value is not None or companion is not None:
-                found.append(Node(_actual(one.name, value), element, node, body, key, n))
-    return found
-
-
-def _actual(type_name: str, value: Any) -> str:
-    """What stands where any resource may stand."""
-    return (resource_type_of(value) or type_name) if type_name == "Resource" else type_name
 
 
 def _walk(steps: Sequence[Step], items: Items) -> Items:

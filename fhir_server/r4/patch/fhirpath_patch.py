@@ -12,17 +12,9 @@ from typing import Any, Final
 
 from fhir_server.outcomes import BadSyntax
 from fhir_server.r4.definitions import PRIMITIVES, Element, elements_of
+from fhir_server.r4.fhirpath.nodes import Json, Node, definitions_of, resource_type_of
 from fhir_server.r4.patch import Refusal, json_text, operation
-from fhir_server.r4.patch.fhirpath import (
-    Json,
-    Node,
-    Path,
-    UnknownPath,
-    definitions_of,
-    element_of,
-    read,
-    resource_type_of,
-)
+from fhir_server.r4.patch.fhirpath import Path, UnknownPath, element_of, read
 from fhir_server.r4.patch.json_text import Number
 
 NEEDS: Final[Mapping[str, tuple[str, ...]]] = {

@@ -57,6 +57,30 @@ async def arguments(exchange: Exchange, service: Service, *names: str) -> Argume
     return given
 
 
+def only(given: Arguments, name: str) -> Any:
+    """The one value of a parameter, None where it is not given. Raises BadParameter where it comes twice."""
+    values = given.get(name, [])
+    if len(values) > 1:
+        raise BadParameter(f"{name} comes more than once", expression=name)
+    return values[0] if values else None
+
+
+def only_text(given: Arguments, name: str) -> str | None:
+    """The same where the value is a text. Raises BadParameter."""
+    value = only(given, name)
+    if value is not None and not isinstance(value, str):
+        raise BadParameter(f"{name} must be a text", expression=name)
+    return value
+
+
+def only_count(given: Arguments, name: str, *, default: int, largest: int) -> int:
+    """The same where it is a whole number from 1; cut at `largest`. Raises BadParameter."""
+    value = str(default if (value := only(given, name)) is None else value)
+    if not value.isdecimal() or not int(value[:10]):
+        raise BadParameter(f"{name} must be a whole number from 1", expression=name)
+    return min(int(value[:10]), largest)
+
+
 def _posted(body: bytes) -> list[dict[str, Any]]:
     if not body:
         return []

@@ -14,27 +14,6 @@ select r.type, r.id, h.version, h.updated, h.deleted, h.blob_sha256, h.blob_size
 from resource r join resource_history h using (rid)
 where r.type = %(type)s and r.id = %(id)s and h.version = %(version)s
 
--- name: history_of_instance
--- Versions of one resource, newest first, older than `before`.
-select r.type, r.id, v.version, v.updated, v.deleted, v.blob_sha256, v.blob_size, v.doc
-from resource r
-cross join lateral (
-    select r.version, r.updated, r.deleted, r.blob_sha256, r.blob_size, r.doc
-    union all
-    select h.version, h.updated, h.deleted, h.blob_sha256, h.blob_size, h.doc
-    from resource_history h where h.rid = r.rid
-) v
-where r.type = %(type)s and r.id = %(id)s and v.version < %(before)s and v.updated >= %(since)s
-order by v.version desc
-limit %(limit)s
-
--- name: count_versions
--- How many versions one resource has had since a moment.
-select (r.updated >= %(since)s)::int
-     + (select count(*) from resource_history h where h.rid = r.rid and h.updated >= %(since)s)
-from resource r
-where r.type = %(type)s and r.id = %(id)s
-
 -- name: lock_criteria
 -- Hold the conditions of this group until its transaction ends, always in the same order.
 select pg_advisory_xact_lock(k) from (select k from unnest(%s::bigint[]) k order by k) sorted
@@ -88,8 +67,8 @@ from unnest(%s::bigint[], %s::smallint[], %s::text[], %b::bytea[], %s::bigint[],
 
 -- name: keep_history
 -- The versions that are about to be replaced.
-insert into resource_history (rid, version, updated, deleted, blob_sha256, blob_size, doc)
-select rid, version, updated, deleted, blob_sha256, blob_size, doc from resource where rid = any(%s::bigint[])
+insert into resource_history (rid, type, version, updated, deleted, blob_sha256, blob_size, doc)
+select rid, type, version, updated, deleted, blob_sha256, blob_size, doc from resource where rid = any(%s::bigint[])
 
 -- name: update_resources
 -- Next versions; a null document is a deletion.

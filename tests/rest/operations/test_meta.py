@@ -1,8 +1,14 @@
 """$meta: what profiles, tags and labels a resource has."""
 
+from collections.abc import Awaitable, Callable
+from typing import Any
+
 import httpx
 
-from tests.support import codes, keep, patient
+from fhir_server.store.database import migrations
+from tests.support import Caller, Server, codes, keep, observation, patient
+
+Make = Callable[..., Awaitable[Caller]]
 
 TAGGED = {"tag": [{"system": "urn:test", "code": "scanned"}]}
 
@@ -38,3 +44,49 @@ async def test_operations_are_in_the_capability_statement(anonymous: httpx.Async
     }
     assert {"name": "meta", "definition": "http://hl7.org/fhir/OperationDefinition/Resource-meta"} in offered["Patient"]
     assert offered["AuditEvent"] == []
+
+
+def labels(answer: httpx.Response) -> dict[str, list[Any]]:
+    """The one Meta of an answer; {} where it has none."""
+    assert answer.status_code == 200, answer.text
+    parameters = answer.json().get("parameter", [])
+    return parameters[0]["valueMeta"] if parameters else {}
+
+
+async def test_the_meta_of_a_type_is_what_its_resources_have_now(fhir_client: httpx.AsyncClient) -> None:
+    """Of a type, and of all: what was taken off, or went with its resource, is not there."""
+    other = {"system": "urn:test", "code": "received", "display": "Received"}
+    old = {"profile": ["urn:old"], "security": [{"code": "R"}], **TAGGED}
+    await keep(fhir_client, patient("p", meta=old), patient("p", meta={"tag": [other]}))
+    await keep(fhir_client, patient("q", meta=TAGGED), patient("gone", meta={"profile": ["urn:gone"]}))
+    await keep(fhir_client, observation("p", id="o", meta={"security": [{"code": "V"}], "profile": ["urn:profile"]}))
+    await fhir_client.delete("/fhir/Patient/gone")
+    assert labels(await fhir_client.get("/fhir/Patient/$meta")) == {"tag": [other, *TAGGED["tag"]]}
+    assert labels(await fhir_client.get("/fhir/Condition/$meta")) == {}
+    assert labels(await fhir_client.get("/fhir/$meta")) == {
+        "profile": ["urn:profile"], "tag": [other, *TAGGED["tag"]], "security": [{"code": "V"}],
+    }  # fmt: skip
+
+
+async def test_the_meta_of_all_is_that_of_what_the_caller_may_see(
+    fhir_client: httpx.AsyncClient, client_with: Make
+) -> None:
+    """Types that he may not read and search add nothing."""
+    await keep(fhir_client, patient("p", meta=TAGGED), observation("p", id="o", meta={"profile": ["urn:profile"]}))
+    few = await client_with("system/Observation.rs", "system/Patient.r")
+    assert labels(await few.http.get("/fhir/$meta")) == {"profile": ["urn:profile"]}
+    creator = await client_with("system/*.c")
+    for client, path in [(few.http, "Patient/$meta"), (creator.http, "$meta")]:
+        answer = await client.get(f"/fhir/{path}")
+        assert (answer.status_code, codes(answer)) == (403, ["forbidden"])
+
+
+async def test_labels_of_before_the_table_are_found_too(fhir_client: httpx.AsyncClient, server: Server) -> None:
+    """The migration reads them out of the documents that are there."""
+    everything = {"profile": ["urn:profile"], "security": [{"code": "R", "display": "Restricted"}], **TAGGED}
+    await keep(fhir_client, patient("p", meta=everything), patient("bare"))
+    (migration,) = (text for _, name, text in migrations() if name == "labels")
+    async with server.database.transaction() as connection:
+        await connection.execute("drop table label")
+        await connection.execute(migration.encode())
+    assert labels(await fhir_client.get("/fhir/Patient/$meta")) == everything

@@ -1,0 +1,16 @@
+-- name: deliveries
+-- How many deliveries of each recipient are in each state.
+select recipient, state, count(*) from delivery group by 1, 2
+
+-- name: oldest_waiting
+-- Since when the oldest delivery of each recipient waits, in seconds.
+select recipient, extract(epoch from now() - min(created))::float8
+from delivery where state in ('pending', 'sending') group by 1
+
+-- name: review_folders
+-- How many folders wait for a person.
+select count(*) from scan_folder where state = 'to-review'
+
+-- name: jobs
+-- How many background jobs there are in each status.
+select task_name, status::text, count(*) from procrastinate_jobs group by 1, 2

@@ -1,0 +1,82 @@
+"""A streaming replica for searches: used while it holds what this process wrote and is not too old, else the primary.
+
+Its place is looked at a few times a second: where the primary's log ended at a moment, and whether the replica has
+replayed as far. So it is known to hold everything that was committed before that moment, whatever wrote it.
+https://www.postgresql.org/docs/current/warm-standby.html#STREAMING-REPLICATION
+"""
+
+import asyncio
+import contextlib
+import math
+import time
+from collections.abc import AsyncGenerator
+
+import psycopg
+import structlog
+
+from fhir_server.metrics import Metrics
+from fhir_server.outcomes import Failure, Unavailable
+from fhir_server.store.database import Connection, Database, Plans
+
+log = structlog.get_logger(__name__)
+
+LOOKS_PER_AGE = 8
+LONGEST_PAUSE = 0.25
+
+
+class Replica(Database):
+    """Lends connections to the replica while it may be used, and otherwise those of `primary`."""
+
+    def __init__(
+        self,
+        dsn: str,
+        primary: Database,
+        *,
+        oldest_seconds: float,
+        connections: int,
+        statement_timeout_ms: int,
+        metrics: Metrics,
+    ) -> None:
+        super().__init__(
+            dsn, connections=connections, statement_timeout_ms=statement_timeout_ms, metrics=metrics, name="replica"
+        )
+        self._primary = primary
+        self._oldest = oldest_seconds
+        self._holds = -math.inf  # everything that was committed before this moment is in the replica
+        metrics.replica_age = lambda: [((), time.monotonic() - self._holds)]
+
+    @contextlib.asynccontextmanager
+    async def connection(self, plans: Plans = "custom") -> AsyncGenerator[Connection]:
+        async with contextlib.AsyncExitStack() as stack:
+            lent = await self._lent(stack, plans) if self._may_be_used() else None
+            yield lent or await stack.enter_async_context(self._primary.connection(plans))
+
+    async def _lent(self, stack: contextlib.AsyncExitStack, plans: Plans) -> Connection | None:
+        try:
+            return await stack.enter_async_context(super().connection(plans))
+        except Unavailable:
+            self._holds = -math.inf
+            return None
+
+    def _may_be_used(self) -> bool:
+        return self._primary.last_write <= self._holds and time.monotonic() - self._holds <= self._oldest
+
+    async def follow(self) -> None:
+        """Look where the replica is, for ever."""
+        while True:
+            try:
+                await self._look()
+            except (Failure, psycopg.Error) as error:
+                log.warning("the replica cannot be followed", error=type(error).__name__)
+            await asyncio.sleep(min(self._oldest / LOOKS_PER_AGE, LONGEST_PAUSE))
+
+    async def _look(self) -> None:
+        moment = time.monotonic()
+        async with self._primary.connection() as connection:
+            row = await (await connection.execute(b"select pg_current_wal_lsn()::text")).fetchone()
+        assert row
+        async with super().connection() as connection:
+            statement = b"select coalesce(pg_last_wal_replay_lsn() >= %s::pg_lsn, false)"
+            replayed = await (await connection.execute(statement, row)).fetchone()
+        if replayed and replayed[0]:
+            self._holds = moment
