@@ -31,6 +31,7 @@ from fhir_server.outbox.jobs import Jobs
 from fhir_server.outbox.recipients import Recipient
 from fhir_server.outcomes import Failure
 from fhir_server.ports import Adapter, BlobStore
+from fhir_server.records.bulk import Bulk
 from fhir_server.records.read import Archive
 from fhir_server.records.write import Door
 from fhir_server.rest.authentication import Authentication
@@ -89,6 +90,7 @@ class Parts:
     archive: Archive
     door: Door
     jobs: Jobs
+    bulk: Bulk
     transient: Transient
     uploads: Uploads
     recipients: tuple[Recipient, ...]
@@ -152,6 +154,7 @@ async def build(settings: Settings, metrics: Metrics | None = None) -> AsyncGene
         )
         door = Door(commits)
         jobs = Jobs(PsycopgConnector(conninfo=postgres))
+        bulk = Bulk(database=database, blobs=blobs, jobs=jobs, accesses=accesses, settings=settings)
         recipients = recipient_file.load(settings.recipients)
         documents = DocumentIntake(
             door=door, archive=archive, database=database, jobs=jobs, recipients=recipients, settings=settings
@@ -169,6 +172,7 @@ async def build(settings: Settings, metrics: Metrics | None = None) -> AsyncGene
             archive,
             door,
             jobs,
+            bulk,
             transient,
             uploads,
             recipients,
@@ -260,7 +264,15 @@ def make_service(parts: Parts, page_links: PageLinks) -> Service:
     """What the interactions of FHIR are given."""
     expunge = Expunge(parts.database)
     return Service(
-        parts.archive, parts.door, parts.blobs, page_links, parts.settings, parts.uploads, expunge, parts.parameters
+        parts.archive,
+        parts.door,
+        parts.blobs,
+        parts.bulk,
+        page_links,
+        parts.settings,
+        parts.uploads,
+        expunge,
+        parts.parameters,
     )
 
 

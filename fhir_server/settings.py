@@ -110,6 +110,16 @@ class Settings(BaseSettings):
     retry_attempts: int = Field(default=12, ge=1, description="Attempts after which a delivery is given up.")
     stalled_seconds: float = Field(default=30.0, gt=0, description="Silence after which a worker is taken for dead.")
 
+    exports: Path | None = Field(default=None, description="Folder of bulk data files; under `data` when unset.")
+    export_hours: int = Field(default=24, ge=1, description="How long the files of a bulk job are kept.")
+    import_folder: Path | None = Field(default=None, description="Folder of the files that $import may name.")
+    import_processes: int = Field(default=2, ge=1, le=32, description="Processes that prepare what is imported.")
+    max_import_mb: int = Field(default=10_240, ge=1, description="Largest body of $import accepted.")
+
+    @cached_property
+    def exports_folder(self) -> Path:
+        return self.exports or self.data / "exports"
+
     @cached_property
     def blob_bucket(self) -> str | None:
         """The blob store as `s3://bucket/prefix`, where it is not a folder."""

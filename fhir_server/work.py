@@ -11,13 +11,14 @@ from adapters.scanner.drop_folder import DropFolder
 from fhir_server.app import Parts, make_adapters, make_dispatcher
 from fhir_server.dispatch import Dispatcher
 from fhir_server.metrics_port import metrics_port
-from fhir_server.outbox.jobs import DISPATCH, queue_of
+from fhir_server.outbox.jobs import BULK, DISPATCH, queue_of
 from fhir_server.rest.metrics import Exposition
 from fhir_server.store.parameter_index import index_forever
 
 log = structlog.get_logger(__name__)
 
 DELIVERIES_AT_ONCE = 4
+BULK_JOBS_AT_ONCE = 1
 HEARTBEATS_PER_SILENCE = 3
 
 
@@ -25,20 +26,27 @@ async def work(parts: Parts, stop: asyncio.Event) -> None:
     """Run until `stop` is set, then finish what is under way."""
     adapters = make_adapters(parts.recipients, parts.settings.data)
     dispatcher = make_dispatcher(parts, adapters)
-    connector = PsycopgConnector(conninfo=parts.postgres, min_size=1, max_size=4 + len(parts.recipients))
+    connector = PsycopgConnector(conninfo=parts.postgres, min_size=1, max_size=5 + len(parts.recipients))
     jobs = App(connector=connector)
 
     @jobs.task(name=DISPATCH)
     async def dispatch(delivery_id: str) -> None:
         await dispatcher.dispatch(delivery_id)
 
+    @jobs.task(name=BULK)
+    async def bulk(job_id: str) -> None:
+        await parts.bulk.run(job_id)
+
     drop_folder = DropFolder(parts.settings.incoming_folder, parts.lots.receive_and_answer)
     drop_folder.prepare()
     async with jobs.open_async(), metrics_port(Exposition(parts.metrics, parts.database), parts.settings):
         running = [
-            asyncio.create_task(_dispatch_queue(jobs, queue_of(recipient.name), parts.settings.stalled_seconds))
+            asyncio.create_task(
+                _run_queue(jobs, queue_of(recipient.name), DELIVERIES_AT_ONCE, parts.settings.stalled_seconds)
+            )
             for recipient in parts.recipients
         ]
+        running.append(asyncio.create_task(_run_queue(jobs, BULK, BULK_JOBS_AT_ONCE, parts.settings.stalled_seconds)))
         running.append(asyncio.create_task(_revive(jobs, dispatcher, parts.settings.stalled_seconds)))
         running.append(asyncio.create_task(index_forever(parts.database, parts.parameters)))
         running.append(asyncio.create_task(_watch(drop_folder, parts.settings.watch_seconds)))
@@ -53,14 +61,14 @@ async def work(parts: Parts, stop: asyncio.Event) -> None:
         await adapter.close()
 
 
-async def _dispatch_queue(jobs: App, queue: str, stalled_seconds: float) -> None:
-    """One queue per recipient, so that one who is slow holds up nobody else."""
+async def _run_queue(jobs: App, queue: str, at_once: int, stalled_seconds: float) -> None:
+    """One queue per recipient and one for bulk jobs, so that one who is slow holds up nobody else."""
     while True:
         try:
             await jobs.run_worker_async(
                 queues=[queue],
                 name=queue,
-                concurrency=DELIVERIES_AT_ONCE,
+                concurrency=at_once,
                 install_signal_handlers=False,
                 shutdown_graceful_timeout=10,
                 fetch_job_polling_interval=1.0,
@@ -89,6 +97,9 @@ async def _revive(jobs: App, dispatcher: Dispatcher, stalled_seconds: float) -> 
                 if job.id is not None and pause is not None:
                     at = datetime.now(UTC) + timedelta(seconds=pause)
                     await jobs.job_manager.retry_job_by_id_async(job.id, retry_at=at)
+            for job in await jobs.job_manager.list_jobs_async(status="failed", task=BULK):
+                if job.id is not None:  # until its time is over: the job itself then gives up
+                    await jobs.job_manager.retry_job_by_id_async(job.id, retry_at=datetime.now(UTC))
         except Exception:
             log.exception("stalled jobs could not be looked for")
         await asyncio.sleep(stalled_seconds / 2)
@@ -101,6 +112,7 @@ async def _tidy(parts: Parts, drop_folder: DropFolder) -> None:
             await asyncio.to_thread(parts.blobs.open)
             await parts.lots.forget_abandoned()
             await parts.uploads.purge()
+            await parts.bulk.purge()
             if days := parts.settings.keep_done_days:
                 await asyncio.to_thread(drop_folder.forget, days)
         except Exception:

@@ -13,6 +13,8 @@ from procrastinate.manager import JobManager
 from fhir_server.store.database import Connection
 
 DISPATCH = "dispatch"
+BULK = "bulk"
+"""The task of a bulk job, and its queue."""
 
 
 def queue_of(recipient: str) -> str:
@@ -43,3 +45,8 @@ class Jobs:
         ]
         if jobs:
             await self._manager.batch_defer_jobs_async(jobs=jobs, connection=connection)
+
+    async def defer_bulk(self, connection: Connection, job_id: str) -> None:
+        """A bulk job, to be worked on as soon as a worker is free."""
+        job = Job(queue=BULK, lock=None, queueing_lock=None, task_name=BULK, task_kwargs={"job_id": job_id})
+        await self._manager.batch_defer_jobs_async(jobs=[job], connection=connection)

@@ -4,7 +4,8 @@ https://hl7.org/fhir/R4/resource.html#Meta - everything else stays byte for byte
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
@@ -20,8 +21,19 @@ def instant(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03}Z"
 
 
-def renderer(body: bytes, resource_type: str, resource_id: str) -> Callable[[int, datetime], bytes]:
-    """`render(version, updated)` for a resource received as `body` (JSON that was checked before)."""
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """A resource but for its version and moment, which `rendering(version, updated)` sets between `head` and `tail`."""
+
+    head: bytes
+    tail: bytes
+
+    def __call__(self, version: int, updated: datetime) -> bytes:
+        return b'%s%d","lastUpdated":"%s"%s' % (self.head, version, instant(updated).encode(), self.tail)
+
+
+def renderer(body: bytes, resource_type: str, resource_id: str) -> Rendering:
+    """How a resource received as `body` (JSON that was checked before) is kept."""
     members = _decode(body)
     meta = _decode(members.pop("meta")) if "meta" in members else {}
     for ours in ("resourceType", "id"):
@@ -31,11 +43,7 @@ def renderer(body: bytes, resource_type: str, resource_id: str) -> Callable[[int
     head = f'{{"resourceType":"{resource_type}","id":"{resource_id}","meta":{{"versionId":"'.encode()
     tail = b"".join(b"," + orjson.dumps(name) + b":" + bytes(value) for name, value in meta.items())
     tail += b"}" + b"".join(b"," + orjson.dumps(name) + b":" + bytes(value) for name, value in members.items()) + b"}"
-
-    def render(version: int, updated: datetime) -> bytes:
-        return b'%s%d","lastUpdated":"%s"%s' % (head, version, instant(updated).encode(), tail)
-
-    return render
+    return Rendering(head, tail)
 
 
 def without_member(body: bytes, name: str) -> bytes:

@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 
 from fhir_server.outcomes import Failure
+from fhir_server.rest import bulk
 from fhir_server.rest.authentication import Authentication
 from fhir_server.rest.forms import in_form, wanted, wants_pretty
 from fhir_server.rest.http import FHIR_JSON, Answer, Exchange, Header, failure_answer, surprise_answer
@@ -94,8 +95,8 @@ class Edge:
 
 
 def _streams(exchange: Exchange, route: Route) -> bool:
-    """A Binary is answered in any media type that it has, so its Accept may name any."""
-    return exchange.segments[:1] == ("Binary",) and route.code in ("read", "vread")
+    """A Binary is answered in any media type that it has, so its Accept may name any; so is a bulk job."""
+    return route.shape[:1] == (bulk.JOBS,) or (exchange.segments[:1] == ("Binary",) and route.code in ("read", "vread"))
 
 
 def _allow(exchange: Exchange) -> Header:

@@ -1,6 +1,7 @@
 """One table: method and shape of the path -> interaction. The CapabilityStatement is computed from it.
 
-https://hl7.org/fhir/R4/http.html#summary - `T` is a resource type, `I` an id, `V` a version.
+https://hl7.org/fhir/R4/http.html#summary - `T` is a resource type, `I` an id, `V` a version,
+`J` a bulk job and `F` a file of it.
 """
 
 import re
@@ -15,6 +16,7 @@ from fhir_server.outcomes import Failure, Forbidden, MethodNotAllowed, NotSuppor
 from fhir_server.r4.compartments import COMPARTMENTS
 from fhir_server.r4.resource_types import RESOURCE_TYPES, TYPE_NUMBER
 from fhir_server.records import audit
+from fhir_server.rest import bulk
 from fhir_server.rest.bundle import bundle
 from fhir_server.rest.create import create
 from fhir_server.rest.delete import conditional_delete, delete
@@ -69,6 +71,9 @@ ROUTES = (
     Route("GET", ("T", "_history"), history_of_type, "history-type"),
     Route("GET", ("_history",), history_of_system, "history-system"),
     Route("GET", ("T", "I", "_history", "V"), vread, "vread"),
+    Route("GET", (bulk.JOBS, "J"), bulk.status, None),
+    Route("DELETE", (bulk.JOBS, "J"), bulk.cancel, None),
+    Route("GET", (bulk.JOBS, "J", "F"), bulk.file, None),
 )
 SHAPES: Final[dict[Level, tuple[str, ...]]] = {"system": (), "type": ("T",), "instance": ("T", "I")}
 OPERATION_ROUTES = tuple(
@@ -164,11 +169,17 @@ def _type_of(segments: tuple[str, ...], route: Route) -> str | None:
 
 def _is_offered(route: Route, resource_type: str) -> bool:
     if route.code is None:
-        return any(operation.name in route.shape for operation in operations_of(resource_type))
+        return any(
+            route.shape[: len(SHAPES[level]) + 1] == (*SHAPES[level], operation.name)
+            for operation in operations_of(resource_type)
+            for level in operation.levels
+        )
     return route.code in codes_of(resource_type)
 
 
 def _shape(segments: tuple[str, ...]) -> tuple[str, ...]:
+    if segments[:1] == (bulk.JOBS,):
+        return (bulk.JOBS, "J", "F")[: len(segments)] if len(segments) <= len("_JF") else segments
     if not segments or segments[0] not in TYPE_NUMBER:
         return segments
     shape = ["T"]
@@ -189,6 +200,8 @@ async def perform(exchange: Exchange, service: Service) -> Answer:
     route = route_of(exchange)
     if route.shape == ():
         raise NotSupported("A batch holds no other batch or transaction")
+    if route.shape[0] == bulk.JOBS or route.shape[-1] in ("$export", "$import"):
+        raise NotSupported("A bulk job is no entry of a batch")
     try:
         return await route.interaction(exchange, service)
     except Failure as failure:

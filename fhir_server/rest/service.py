@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from fhir_server.ports import BlobStore
+from fhir_server.records.bulk import Bulk
 from fhir_server.records.read import Archive
 from fhir_server.records.write import Door
 from fhir_server.rest.page_links import PageLinks
@@ -17,6 +18,7 @@ class Service:
     archive: Archive
     door: Door
     blobs: BlobStore
+    bulk: Bulk
     page_links: PageLinks
     settings: Settings
     uploads: Uploads

@@ -329,6 +329,17 @@ def _check(writes: Sequence[Write], current: dict[Key, _Current], known: set[Key
         raise DanglingReference(issues=missing)
 
 
+async def write_within(connection: Connection, writes: Sequence[Write], updated: datetime) -> list[Written]:
+    """Write inside a transaction of somebody else, who has seen to references and keeps each identity to one write."""
+    entry = _Planned(Unit(_never), Plan(writes))
+    await _store(connection, [entry], await _load_current(connection, [entry]), updated)
+    return entry.written
+
+
+async def _never(_connection: Connection) -> Plan:
+    raise AssertionError("this unit is planned already")
+
+
 async def _check_referrers(connection: Connection, writes: Sequence[Write], may_name: Callable[[int], bool]) -> None:
     """What others refer to stays. Raises Conflict, naming one of them where that may be named.
 

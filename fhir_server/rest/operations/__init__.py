@@ -6,6 +6,8 @@ from fhir_server.rest.operations.everything import EVERYTHING
 from fhir_server.rest.operations.expunge import EXPUNGE
 from fhir_server.rest.operations.index_status import INDEX_STATUS
 from fhir_server.rest.operations.lastn import LASTN
+from fhir_server.rest.operations.bulk_import import IMPORT
+from fhir_server.rest.operations.export import EXPORT, GROUP_EXPORT, PATIENT_EXPORT
 from fhir_server.rest.operations.meta import META
 from fhir_server.rest.operations.meta_change import META_ADD, META_DELETE
 from fhir_server.rest.operations.operation import Operation
@@ -16,12 +18,16 @@ OPERATIONS: tuple[Operation, ...] = (
     DIFF,
     DOCREF,
     EVERYTHING,
+    EXPORT,
     EXPUNGE,
+    GROUP_EXPORT,
+    IMPORT,
     INDEX_STATUS,
     LASTN,
     META,
     META_ADD,
     META_DELETE,
+    PATIENT_EXPORT,
     UPLOAD,
     VALIDATE,
 )

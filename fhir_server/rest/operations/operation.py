@@ -37,10 +37,11 @@ class Operation:
         return self.types is None or resource_type in self.types
 
 
-async def arguments(exchange: Exchange, service: Service, *names: str) -> Arguments:
+async def arguments(exchange: Exchange, service: Service, *names: str, lenient: bool = False) -> Arguments:
     """The arguments of a call: those of the URL, and those of the Parameters that were posted.
 
-    Raises BadSyntax, InvalidResource, and BadParameter for a name that is not among `names`.
+    Raises BadSyntax, InvalidResource, and BadParameter for a name that is not among `names`, unless `lenient`: then it
+    is left out.
     """
     given: Arguments = {}
     for name, value in exchange.pairs():
@@ -50,6 +51,8 @@ async def arguments(exchange: Exchange, service: Service, *names: str) -> Argume
         body = await received(exchange, service.largest_body)
         for parameter in _posted(body):
             given.setdefault(parameter["name"], []).append(_value(parameter))
+    if lenient:
+        return {name: values for name, values in given.items() if name in names}
     for name in given:
         if name not in names:
             offered = ", ".join(names) or "none"

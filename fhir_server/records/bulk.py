@@ -1,0 +1,318 @@
+"""Bulk export and import on behalf of a caller: asked for, worked on by a worker, looked after until they expire.
+
+https://hl7.org/fhir/uv/bulkdata/export.html - a job, and the order to work on it, are written in one transaction.
+"""
+
+import asyncio
+import errno
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import structlog
+
+from fhir_server.caller import Caller
+from fhir_server.outbox.jobs import Jobs
+from fhir_server.outcomes import BadParameter, Failure, Forbidden, NotFound, NotSupported, StorageFull, Unavailable
+from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
+from fhir_server.records import audit
+from fhir_server.records.export_run import Exporter, Wanted
+from fhir_server.records.import_run import Importer
+from fhir_server.settings import Settings
+from fhir_server.store.access_log import AccessLog, insert_accesses
+from fhir_server.store.blobs import CHUNK, Blobs
+from fhir_server.store.bulk_jobs import BulkJobs, ExportFile, Input, Job, Stopped, add_job
+from fhir_server.store.database import Database
+from fhir_server.store.moments import Moments
+
+log = structlog.get_logger(__name__)
+
+POSTED = "input.ndjson"
+ERRORS = re.compile(r"errors\.(\d{1,6})\.ndjson")
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-]{0,199}")
+_JOB_ID = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file that an import is asked to read: its resource type, None for several, and its name."""
+
+    type: str | None
+    name: str
+
+
+class Bulk:
+    """Bulk jobs of one service."""
+
+    def __init__(
+        self, *, database: Database, blobs: Blobs, jobs: Jobs, accesses: AccessLog, settings: Settings
+    ) -> None:
+        self.jobs = BulkJobs(database)
+        self._database = database
+        self._orders = jobs
+        self._accesses = accesses
+        self._settings = settings
+        self._exporter = Exporter(self.jobs, Moments(database), settings.public_base)
+        self._importer = Importer(database, self.jobs, blobs, settings)
+
+    async def ask_export(self, caller: Caller, wanted: Wanted, request_id: str, text: str) -> str:
+        """A new export of what this moment holds; its id. `text` is the request as the trail may keep it."""
+        job_id = secrets.token_hex(16)
+        await self._add(caller, job_id, "export", asdict(wanted), request_id, text)
+        return job_id
+
+    async def ask_import(self, caller: Caller, sources: Sequence[Source], request_id: str, shown: str) -> str:
+        """A new import of files in the import folder; its id.
+
+        Raises Forbidden, NotSupported where there is no such folder, BadParameter for a name that is none in it.
+        """
+        _must_import(caller, sources)
+        folder = self._settings.import_folder
+        if folder is None:
+            raise NotSupported("This server reads no files: send the resources as the body (application/fhir+ndjson)")
+        inputs = [_input(folder, source, number) for number, source in enumerate(sources)]
+        job_id = secrets.token_hex(16)
+        request = {"shown": shown, "posted": False}
+        await self._add(caller, job_id, "import", request, request_id, "$import", inputs)
+        return job_id
+
+    async def ask_import_of(self, caller: Caller, chunks: AsyncIterator[bytes], request_id: str, shown: str) -> str:
+        """A new import of resources that are sent now; its id. Raises Forbidden, TooLarge, StorageFull."""
+        _must_import(caller, ())
+        job_id = secrets.token_hex(16)
+        folder = self._folder(job_id)
+        try:
+            path = await _receive(folder, chunks)
+            status = path.stat()
+            request = {"shown": shown, "posted": True}
+            inputs = [(None, POSTED, status.st_size, status.st_mtime_ns)]
+            await self._add(caller, job_id, "import", request, request_id, "$import", inputs)
+        except BaseException as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise _translated(error) from error
+            raise
+        return job_id
+
+    async def find(self, caller: Caller, job_id: str) -> Job:
+        """A job of this caller. Raises NotFound, also for a job of somebody else."""
+        job = await self.jobs.read(job_id) if _JOB_ID.fullmatch(job_id) else None
+        if job is None or job.caller["client_id"] != caller.client_id:
+            raise NotFound("There is no such job; it may have been cancelled, or its files have expired")
+        return job
+
+    async def cancel(self, caller: Caller, job_id: str) -> None:
+        """Forget a job and its files. Raises NotFound."""
+        await self.find(caller, job_id)
+        await self.jobs.drop(job_id)
+        await asyncio.to_thread(shutil.rmtree, self._folder(job_id), ignore_errors=True)
+
+    async def file(self, caller: Caller, job_id: str, name: str, request_id: str) -> tuple[ExportFile, Path]:
+        """A file of an export that is complete. Raises NotFound, Forbidden for a type the caller may not read now."""
+        job = await self.find(caller, job_id)
+        found = [file for file in await self.jobs.files(job_id) if file.name == name]
+        if job.state != "complete" or not found:
+            raise NotFound("This job has no such file")
+        caller.must("r", TYPE_NAME[found[0].type])
+        await self._accesses.append(
+            audit.access(
+                caller,
+                "operation",
+                request_id,
+                resource_type=TYPE_NAME[found[0].type],
+                query=f"$export {job_id}/{name}",
+            )
+        )
+        return found[0], self._folder(job_id) / name
+
+    async def run(self, job_id: str) -> None:
+        """Work on a job until it is over. Raises Unavailable or Conflict: then it is to be run again."""
+        async with self.jobs.held(job_id):
+            job = await self.jobs.read(job_id)
+            if job is None or job.state in ("complete", "failed"):
+                return
+            try:
+                await self._work(job)
+            except Stopped:
+                if await self.jobs.read(job_id) is None:
+                    await asyncio.to_thread(shutil.rmtree, self._folder(job_id), ignore_errors=True)
+                    return
+                raise Unavailable("Somebody else worked on this job") from None
+            except Unavailable:
+                if datetime.now(UTC) - job.at < self._keeping:
+                    raise
+                await self._fail(job, "What this job needs was out of reach for too long")
+            except (Failure, OSError) as error:
+                failure = _translated(error) if isinstance(error, OSError) else error
+                await self._fail(job, str(failure))
+            except Exception:
+                log.exception("bulk job failed", job=job_id, kind=job.kind)
+                await self._fail(job, "The server failed; quote this job to its operators")
+
+    async def purge(self) -> None:
+        """Forget jobs whose time is over, and remove folders of jobs that are gone."""
+        await self.jobs.drop_expired(datetime.now(UTC))
+        folder = self._settings.exports_folder
+        names = await asyncio.to_thread(_job_folders, folder, datetime.now(UTC) - timedelta(hours=1))
+        for name in set(names) - await self.jobs.known(names):
+            await asyncio.to_thread(shutil.rmtree, folder / name, ignore_errors=True)
+
+    async def _work(self, job: Job) -> None:
+        given = job.caller
+        caller = Caller(given["client_id"], given["name"], given["role"], tuple(given["scopes"]), given.get("purpose"))
+        folder = self._folder(job.job_id)
+        if job.kind == "export":
+            await self._exporter.run(job, caller, folder)
+        elif job.request["posted"]:
+            await self._importer.run(job, caller, folder)
+        else:
+            assert self._settings.import_folder
+            await self._importer.run(job, caller, self._settings.import_folder)
+        await self.jobs.settle(job.job_id, "complete", expires=datetime.now(UTC) + self._keeping)
+        if job.kind == "import":
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        log.info("bulk job complete", job=job.job_id, kind=job.kind)
+
+    async def _fail(self, job: Job, problem: str) -> None:
+        await self.jobs.settle(job.job_id, "failed", problem=problem, expires=datetime.now(UTC) + self._keeping)
+        await asyncio.to_thread(shutil.rmtree, self._folder(job.job_id), ignore_errors=True)
+        log.warning("bulk job failed", job=job.job_id, kind=job.kind, reason=problem)
+
+    async def _add(
+        self,
+        caller: Caller,
+        job_id: str,
+        kind: str,
+        request: dict[str, Any],
+        request_id: str,
+        text: str,
+        inputs: Sequence[tuple[int | None, str, int, int]] = (),
+    ) -> None:
+        now = datetime.now(UTC)
+        at = now.replace(microsecond=now.microsecond // 1000 * 1000)
+        given = {
+            "client_id": caller.client_id,
+            "name": caller.name,
+            "role": caller.role,
+            "scopes": list(caller.scopes),
+            "purpose": caller.purpose,
+        }
+        async with self._database.transaction() as connection:
+            await add_job(
+                connection,
+                job_id,
+                kind,
+                caller=given,
+                request=request,
+                at=at,
+                expires=at + self._keeping,
+                inputs=inputs,
+            )
+            await insert_accesses(connection, [audit.access(caller, "operation", request_id, query=text)])
+            await self._orders.defer_bulk(connection, job_id)
+
+    def _folder(self, job_id: str) -> Path:
+        return self._settings.exports_folder / job_id
+
+    @property
+    def _keeping(self) -> timedelta:
+        return timedelta(hours=self._settings.export_hours)
+
+
+def progress_of(job: Job, inputs: Iterable[Input]) -> tuple[str, float]:
+    """How far a job is, in words and as a share."""
+    if job.kind == "export":
+        share = job.reached / job.until if job.until else 0.0
+        return ("accepted" if job.state == "accepted" else f"exporting, {share:.0%} done"), share
+    listed = list(inputs)
+    size = sum(one.size for one in listed)
+    share = sum(one.reached for one in listed) / size if size else 0.0
+    lines, refused = sum(one.lines for one in listed), sum(one.refused for one in listed)
+    return f"{share:.0%} read, {lines} lines done, {refused} refused", share
+
+
+def _must_import(caller: Caller, sources: Iterable[Source]) -> None:
+    """Raises Forbidden: an import is for operators, and for types that the caller may create and update."""
+    if caller.role != "operator":
+        raise Forbidden("Only a client with the role of an operator imports")
+    for source in sources:
+        if source.type is not None:
+            caller.must("c", source.type)
+            caller.must("u", source.type)
+
+
+def _input(folder: Path, source: Source, number: int) -> tuple[int | None, str, int, int]:
+    """A file of the import folder, by its name alone: no path leads out of it, and no link."""
+    place = f"Parameters.parameter.where(name='input')[{number}]"
+    if not _FILE_NAME.fullmatch(source.name):
+        raise BadParameter("The url of an input is the name of a file in the import folder", expression=place)
+    try:
+        status = (folder / source.name).lstat()
+    except OSError as error:
+        raise BadParameter("The import folder has no such file", expression=place) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise BadParameter("This input is no plain file", expression=place)
+    number_of = TYPE_NUMBER[source.type] if source.type is not None else None
+    return number_of, source.name, status.st_size, status.st_mtime_ns
+
+
+async def _receive(folder: Path, chunks: AsyncIterator[bytes]) -> Path:
+    """Keep a body as it comes; it is on disk for good when this returns."""
+    path = folder / POSTED
+    file = await asyncio.to_thread(_begin, path)
+    try:
+        async for chunk in chunks:
+            await asyncio.to_thread(file.write, chunk)
+        await asyncio.to_thread(_finish, file)
+    finally:
+        file.close()
+    return path
+
+
+def _begin(path: Path) -> BinaryIO:
+    path.parent.mkdir(mode=0o700, parents=True)
+    return path.open("wb")
+
+
+def _finish(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _job_folders(folder: Path, before: datetime) -> list[str]:
+    """The folders of jobs that were made some time ago: that of one asked for now may be here before its row is."""
+    if not folder.is_dir():
+        return []
+    return [
+        path.name
+        for path in folder.iterdir()
+        if _JOB_ID.fullmatch(path.name) and path.stat().st_mtime < before.timestamp()
+    ]
+
+
+def _translated(error: OSError) -> Failure:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFull("There is no room left for the files of this job")
+    return Unavailable("The files of this job cannot be written or read")
+
+
+async def chunks_of(path: Path, start: int, length: int) -> AsyncIterator[bytes]:
+    """Part of a file, as it is read. Raises NotFound where its job was cancelled meanwhile."""
+    try:
+        file = await asyncio.to_thread(path.open, "rb")
+    except FileNotFoundError as error:
+        raise NotFound("This file is gone: its job was cancelled") from error
+    try:
+        file.seek(start)
+        while length and (chunk := await asyncio.to_thread(file.read, min(CHUNK, length))):
+            length -= len(chunk)
+            yield chunk
+    finally:
+        file.close()

@@ -1,0 +1,187 @@
+"""Lines of NDJSON made ready to be written: parsed, validated, indexed and packed, in a process of its own.
+
+https://hl7.org/fhir/R4/nd-json.html - nothing is asked of the database here: what is there already, and what references
+lead to, is known to the process that writes, which sends a chunk back with what is special about its lines.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import pybase64
+
+from fhir_server.caller import Caller
+from fhir_server.outcomes import BadParameter, BadSyntax, BusinessRule, Failure, Forbidden, TooLarge
+from fhir_server.r4.references import is_local, literal_references
+from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
+from fhir_server.records import audit
+from fhir_server.records.render import Rendering, renderer, without_member
+from fhir_server.records.validation import parse_json, validate
+from fhir_server.records.write import new_id
+from fhir_server.store.bulk_load import Apart, Deferred, Forward, Packer, Prepared, Refusal, Special, Stamp, new_stamp
+from fhir_server.store.commit import Write
+from fhir_server.store.search_index import rows_of
+
+BYTES_PER_CHUNK: Final = 8 * 1024 * 1024
+NOT_IMPORTED: Final = frozenset({"AuditEvent", "OperationOutcome", "Parameters"})
+"""What this server writes by itself, and containers of an exchange."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of a file: its number from 1, and its bytes."""
+
+    number: int
+    start: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Part of a file: `length` bytes from `start` with `count` lines, numbered from `first`; or some `lines` of it."""
+
+    path: Path
+    count: int
+    start: int = 0
+    length: int = 0
+    first: int = 1
+    lines: tuple[Line, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What holds for every line of a file: its type where one was named, who writes, the longest line."""
+
+    type: str | None
+    caller: Caller
+    longest: int
+
+
+def begin(owner: int) -> None:
+    """At the start of a process of the pool: end when process `owner` is gone, which (-9) may tell nobody."""
+
+    def watch() -> None:
+        while True:
+            time.sleep(1)
+            try:
+                os.kill(owner, 0)
+            except ProcessLookupError:
+                os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def prepare(chunk: Chunk, terms: Terms, rids: Sequence[int], special: Special) -> Prepared:
+    """The lines of a chunk, ready to be written; those that are invalid become refusals."""
+    work = _Work(terms, rids, special)
+    for line, body in _read(chunk, max(BYTES_PER_CHUNK, terms.longest + 2)):
+        work.prepared.lines += 1
+        try:
+            work.take(line, body)
+        except Failure as failure:
+            issues = tuple((i.severity, i.code, i.diagnostics, i.expression) for i in failure.issues)
+            work.prepared.refusals.append(Refusal(line.number, issues))
+    return work.done()
+
+
+def _read(chunk: Chunk, most: int) -> Iterator[tuple[Line, bytes]]:
+    """The lines, of a chunk that is one endless line only so much that it is seen to be too long."""
+    with chunk.path.open("rb") as file:
+        if chunk.lines:
+            for line in chunk.lines:
+                file.seek(line.start)
+                yield line, file.read(line.length)
+            return
+        file.seek(chunk.start)
+        at = chunk.start
+        content = file.read(min(chunk.length, most))
+        for number, body in enumerate(content.removesuffix(b"\n").split(b"\n"), start=chunk.first):
+            yield Line(number, at, len(body)), body
+            at += len(body) + 1
+
+
+class _Work:
+    """One chunk in the making."""
+
+    def __init__(self, terms: Terms, rids: Sequence[int], special: Special) -> None:
+        stamp: Stamp = new_stamp()
+        self.prepared = Prepared(special=special, stamp=stamp)
+        self._terms = terms
+        self._special = special
+        self._stamp = stamp
+        self._packer = Packer(rids, stamp)
+
+    def take(self, line: Line, body: bytes) -> None:
+        """One line. Raises the Failure that says why it cannot be taken in."""
+        body = body.strip(b"\r\n\t ")
+        if not body:
+            return
+        resource, rendered = self._resource(body)
+        identity = resource.setdefault("id", new_id())
+        number = TYPE_NUMBER[resource["resourceType"]]
+        self._refer(line, resource)
+        twins = self.prepared.identities.setdefault((number, identity), [])
+        twins.append(line.number)
+        if line.number in self._special.left_out:
+            self.prepared.left_out.append(Deferred(line.number, line.start, line.length, number, identity))
+            return
+        patient = identity if resource["resourceType"] == "Patient" else audit.patient_in(resource)
+        if patient:
+            self.prepared.patients.add(patient)
+        self._keep(line, number, identity, resource, rendered, is_twin=len(twins) > 1)
+
+    def _resource(self, body: bytes) -> tuple[dict[str, Any], bytes]:
+        terms = self._terms
+        if len(body) > terms.longest:
+            raise TooLarge(f"The line is longer than {terms.longest // (1024 * 1024)} MB")
+        resource = parse_json(body)
+        kind = resource["resourceType"]
+        if terms.type is not None and kind != terms.type:
+            raise BadParameter(f"This input is of {terms.type}", expression="resourceType")
+        if kind in NOT_IMPORTED:
+            raise BusinessRule("Resources of this type are not imported", expression="resourceType")
+        validate(resource)
+        if not (terms.caller.may("c", kind) and terms.caller.may("u", kind)):
+            raise Forbidden(f"No scope of this client allows 'c' and 'u' on {kind}")
+        return resource, body
+
+    def _refer(self, line: Line, resource: dict[str, Any]) -> None:
+        """Note the references that this server must be able to follow. Raises BadSyntax for those that nobody can."""
+        found: list[Forward] = []
+        for place, reference in literal_references(resource):
+            if "?" in reference and ":" not in reference:
+                raise BadSyntax("Conditional references are not supported", expression=place)
+            if target := is_local(reference):
+                found.append(Forward(line.number, place, TYPE_NUMBER[target[0]], target[1]))
+        for one in found:
+            self.prepared.references.setdefault((one.type, one.id), []).append(one)
+
+    def _keep(
+        self, line: Line, number: int, identity: str, resource: dict[str, Any], body: bytes, *, is_twin: bool
+    ) -> None:
+        data = resource.pop("data", None) if TYPE_NAME[number] == "Binary" else None
+        if data is not None:
+            body = without_member(body, "data")
+            self.prepared.blobs[line.number] = pybase64.b64decode(data, validate=True)
+        rendering = renderer(body, TYPE_NAME[number], identity)
+        rows = rows_of(resource)
+        if data is not None or is_twin or line.number in self._special.apart:
+            self.prepared.apart.append(Apart(line.number, Write(number, identity, "either", rendering, rows)))
+            return
+        self._packer.add(number, identity, self._stamped(rendering), rows)
+
+    def _stamped(self, rendering: Rendering) -> bytes:
+        """The first version, its moment left open."""
+        return b'%s1","lastUpdated":"%s"%s' % (rendering.head, self._stamp.text, rendering.tail)
+
+    def done(self) -> Prepared:
+        """The chunk, with what is special about its lines as they were prepared."""
+        prepared = self.prepared
+        prepared.copies, prepared.count = self._packer.copies(), self._packer.count
+        apart = frozenset(one.line for one in prepared.apart)
+        prepared.special = replace(self._special, apart=apart)
+        return prepared

@@ -1,0 +1,388 @@
+"""Loading many resources at once: rows packed for PostgreSQL's binary COPY, and the transaction that takes them in.
+
+https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.3.55.9.4 - rows are packed where resources are prepared, in
+other processes; the process that writes sees whole tables as bytes. Index rows are sorted, so that each b-tree is
+filled in order.
+"""
+
+import secrets
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NamedTuple
+
+from psycopg import errors
+from psycopg.types.json import Jsonb
+
+from fhir_server.outcomes import Conflict
+from fhir_server.r4.resource_types import TYPE_NAME
+from fhir_server.store import queries
+from fhir_server.store.access_log import AccessRow
+from fhir_server.store.bulk_jobs import Stopped, trace_subjects
+from fhir_server.store.commit import SQL as RESOURCES
+from fhir_server.store.commit import Write, write_within
+from fhir_server.store.database import Connection, Database
+from fhir_server.store.resources import Key
+from fhir_server.store.search_index import IndexRows
+
+SQL = queries.load("bulk")
+ATTEMPTS = 5
+MOST_REFUSALS = 10_000
+"""So many refused lines are kept with their reasons; of the others the number is."""
+
+_HEAD: Final = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
+_END: Final = struct.pack(">h", -1)
+_POSTGRES_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_RESOURCE: Final = struct.Struct(">hiqihi")
+_VERSION: Final = struct.pack(">iiibi", 4, 1, 1, 0, 8)
+_LENGTH: Final = struct.Struct(">i")
+_TOKEN: Final = "hiqiq"
+_PERIOD: Final = "hiiiqiqiq"
+_WORD: Final = struct.Struct(">hiii")
+_RID: Final = struct.Struct(">iq")
+
+
+class Stamp(NamedTuple):
+    """What stands in the packed bytes for the moment of writing, which only the transaction knows: 24 and 8 bytes."""
+
+    text: bytes
+    binary: bytes
+
+
+def new_stamp() -> Stamp:
+    return Stamp(secrets.token_hex(12).encode(), secrets.token_bytes(8))
+
+
+class Packer:
+    """Gathers new resources as COPY rows. `rids` are internal keys, taken in their order."""
+
+    def __init__(self, rids: Sequence[int], stamp: Stamp) -> None:
+        self._rids = iter(rids)
+        self._stamp = stamp
+        self._resources: list[bytes] = [_HEAD]
+        self._tokens: list[tuple[int, int]] = []
+        self._periods: list[tuple[int, int, int, int]] = []
+        self._words: list[tuple[int, bytes, int]] = []
+        self.count = 0
+
+    def add(self, type_number: int, resource_id: str, doc: bytes, rows: IndexRows) -> None:
+        """A first version. `doc` has the text of the stamp where its moment of writing goes."""
+        rid, identity = next(self._rids), resource_id.encode()
+        self._resources += (
+            _RESOURCE.pack(7, 8, rid, 2, type_number, len(identity)),
+            identity,
+            _VERSION,
+            self._stamp.binary,
+            _LENGTH.pack(len(doc)),
+            doc,
+        )
+        self._tokens += [(h, rid) for h in rows.tokens]
+        self._periods += [(*period, rid) for period in rows.periods]
+        self._words += [(param, word.encode(), rid) for param, word in rows.words]
+        self.count += 1
+
+    def copies(self) -> dict[str, bytes]:
+        """The rows of each table, by the name of the statement that takes them."""
+        if not self.count:
+            return {}
+        self._tokens.sort()
+        self._periods.sort()
+        self._words.sort()
+        tokens = [value for h, rid in self._tokens for value in (2, 8, h, 8, rid)]
+        periods = [value for param, low, high, rid in self._periods for value in (4, 4, param, 8, low, 8, high, 8, rid)]
+        words = [
+            part
+            for param, word, rid in self._words
+            for part in (_WORD.pack(3, 4, param, len(word)), word, _RID.pack(8, rid))
+        ]
+        return {
+            "copy_resources": b"".join((*self._resources, _END)),
+            "copy_tokens": _HEAD + struct.pack(">" + _TOKEN * len(self._tokens), *tokens) + _END,
+            "copy_periods": _HEAD + struct.pack(">" + _PERIOD * len(self._periods), *periods) + _END,
+            "copy_words": b"".join((_HEAD, *words, _END)),
+        }
+
+
+class Refusal(NamedTuple):
+    """A line that is not taken in: its number, and issues as (severity, code, text, place)."""
+
+    line: int
+    issues: tuple[tuple[str, str, str, str | None], ...]
+
+
+class Forward(NamedTuple):
+    """A reference of a line to another resource."""
+
+    line: int
+    place: str
+    type: int
+    id: str
+
+
+class Apart(NamedTuple):
+    """A line that is written by itself, because its identity is there already or it brings a blob."""
+
+    line: int
+    write: Write
+
+
+class Deferred(NamedTuple):
+    """A line that waits for what it refers to."""
+
+    line: int
+    start: int
+    length: int
+    type: int
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Special:
+    """Which lines of a chunk are not simply new: those written apart, and those left out for what they refer to."""
+
+    apart: frozenset[int] = frozenset()
+    left_out: frozenset[int] = frozenset()
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A chunk of lines, ready to be written.
+
+    `identities` and `references` are those of every valid line, with the lines; `blobs` the contents of Binaries, which
+    whoever writes keeps first.
+    """
+
+    special: Special = field(default_factory=Special)
+    stamp: Stamp = field(default_factory=new_stamp)
+    copies: Mapping[str, bytes] = field(default_factory=dict)
+    count: int = 0
+    lines: int = 0
+    identities: dict[Key, list[int]] = field(default_factory=dict)
+    references: dict[Key, list[Forward]] = field(default_factory=dict)
+    apart: list[Apart] = field(default_factory=list)
+    blobs: dict[int, bytes] = field(default_factory=dict)
+    left_out: list[Deferred] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    patients: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Which part of an import a chunk is: bytes of a file from `start` to `end`, or deferred lines (`end` None)."""
+
+    job_id: str
+    position: int
+    start: int = 0
+    end: int | None = None
+    settled: tuple[int, ...] = ()
+
+
+async def new_rids(database: Database, count: int) -> list[int]:
+    async with database.connection("generic") as connection:
+        cursor = await connection.execute(RESOURCES["new_rids"], (count,), binary=True)
+        return [row[0] for row in await cursor.fetchall()]
+
+
+async def load(
+    database: Database, prepared: Prepared, progress: Progress, trace: AccessRow, instant: Callable[[datetime], str]
+) -> Special | None:
+    """Take a chunk in, all or nothing, and with it the note that it is done.
+
+    Answers with what is special about its lines where they were prepared otherwise: then nothing is written. Raises
+    Stopped where the job is gone or somebody else has done this chunk, Conflict when others are in the way for long.
+    """
+    for _ in range(ATTEMPTS):
+        try:
+            async with database.transaction() as connection:
+                special, missing = await _look(connection, prepared, progress)
+                if special != prepared.special:
+                    return special
+                await _write(connection, prepared, progress, missing, trace, instant)
+        except (errors.UniqueViolation, errors.DeadlockDetected):  # somebody wrote the same identity: look again
+            continue
+        return None
+    raise Conflict("Others keep writing the same identities")
+
+
+async def _look(connection: Connection, prepared: Prepared, progress: Progress) -> tuple[Special, set[Key]]:
+    """Which lines meet what is there, or refer to what is not; and what that is."""
+    columns = _columns(prepared.identities)
+    there = {(t, i) for t, i in await _fetch(connection, "there", columns)} if prepared.identities else set[Key]()
+    apart = {line for key in there for line in prepared.identities[key]}
+    apart |= {line for lines in prepared.identities.values() for line in lines[1:]}
+    apart |= {one.line for one in prepared.apart}
+    asked = prepared.references.keys() - prepared.identities.keys()
+    known: set[Key] = set()
+    if prepared.references:
+        cursor = await connection.execute(RESOURCES["existing"], _columns(sorted(prepared.references)))
+        known = {(row[0], row[1]) for row in await cursor.fetchall()}
+    if progress.end is None and (unknown := asked - known):
+        rows = await _fetch(connection, "deferred_identities", (*_columns(sorted(unknown)), progress.job_id))
+        known |= {(row[0], row[1]) for row in rows}
+    left_out, missing = _closure(prepared, known)
+    return Special(frozenset(apart - left_out), frozenset(left_out)), missing
+
+
+def _closure(prepared: Prepared, known: set[Key]) -> tuple[set[int], set[Key]]:
+    """The lines that cannot stand, since they refer to what is not there or to lines that cannot stand."""
+    left_out: set[int] = set()
+    while True:
+        here = {key for key, lines in prepared.identities.items() if not left_out.issuperset(lines)}
+        missing = {key for key in prepared.references if key not in known and key not in here}
+        lines = {one.line for key in missing for one in prepared.references[key]}
+        if lines <= left_out:
+            return left_out, missing
+        left_out |= lines
+
+
+async def _write(
+    connection: Connection,
+    prepared: Prepared,
+    progress: Progress,
+    missing: set[Key],
+    trace: AccessRow,
+    instant: Callable[[datetime], str],
+) -> None:
+    refusals = list(prepared.refusals)
+    if progress.end is None:
+        refusals += _stranded(prepared, missing)
+    await _note(connection, prepared, progress, len(refusals))
+    now = datetime.now(UTC)
+    updated = now.replace(microsecond=now.microsecond // 1000 * 1000)
+    await _copy(connection, prepared, updated, instant)
+    for writes in _rounds(prepared.apart):
+        await write_within(connection, writes, updated)
+    await _refuse(connection, progress, refusals)
+    if progress.end is not None:
+        await _defer(connection, prepared, progress, missing)
+    await trace_subjects(connection, progress.job_id, sorted(prepared.patients), trace)
+
+
+async def _note(connection: Connection, prepared: Prepared, progress: Progress, refused: int) -> None:
+    """The chunk is done, by us and now. Raises Stopped."""
+    kept, of = prepared.count + len(prepared.apart), (progress.job_id, progress.position)
+    if progress.end is not None:
+        values = (progress.end, prepared.lines, kept, refused, *of, progress.start)
+        if (await connection.execute(SQL["advance_input"], values)).rowcount != 1:
+            raise Stopped
+        return
+    cursor = await connection.execute(SQL["settle_deferred"], (*of, list(progress.settled)))
+    if cursor.rowcount != len(progress.settled):
+        raise Stopped
+    await connection.execute(SQL["count_deferred"], (kept, refused, *of))
+
+
+async def _copy(
+    connection: Connection, prepared: Prepared, updated: datetime, instant: Callable[[datetime], str]
+) -> None:
+    moment = struct.pack(">q", (updated - _POSTGRES_EPOCH) // timedelta(microseconds=1))
+    for name, rows in prepared.copies.items():
+        stamped = rows
+        if name == "copy_resources":
+            stamp = prepared.stamp
+            assert rows.count(stamp.text) == rows.count(stamp.binary) == prepared.count, "a stamp stands elsewhere too"
+            stamped = rows.replace(stamp.text, instant(updated).encode()).replace(stamp.binary, moment)
+        async with connection.cursor().copy(SQL[name]) as copy:
+            await copy.write(stamped)
+
+
+def _rounds(apart: Sequence[Apart]) -> Iterable[list[Write]]:
+    """The writes in their order, each identity once in a round."""
+    left = list(apart)
+    while left:
+        seen: set[Key] = set()
+        this: list[Write] = []
+        later: list[Apart] = []
+        for one in left:
+            key = (one.write.type, one.write.id)
+            if key in seen:
+                later.append(one)
+            else:
+                seen.add(key)
+                this.append(one.write)
+        yield this
+        left = later
+
+
+def _stranded(prepared: Prepared, missing: set[Key]) -> list[Refusal]:
+    """The lines left out for good, each with the references that lead nowhere."""
+    by_line: dict[int, list[tuple[str, str, str, str | None]]] = {}
+    for key in sorted(missing):
+        for one in prepared.references[key]:
+            by_line.setdefault(one.line, []).append(dangling(one))
+    return [Refusal(line, tuple(issues)) for line, issues in sorted(by_line.items())]
+
+
+def dangling(one: Forward) -> tuple[str, str, str, str | None]:
+    text = f"{TYPE_NAME[one.type]}/{one.id} is neither on this server nor in this import"
+    return "error", "not-found", text, one.place
+
+
+async def _refuse(connection: Connection, progress: Progress, refusals: Sequence[Refusal]) -> None:
+    if refusals:
+        await keep_refusals(connection, progress.job_id, progress.position, refusals)
+
+
+async def keep_refusals(connection: Connection, job_id: str, position: int, refusals: Sequence[Refusal]) -> None:
+    """The reasons of refused lines, while there are not too many."""
+    row = await (await connection.execute(SQL["count_refusals"], (job_id,))).fetchone()
+    kept = refusals[: max(0, MOST_REFUSALS - (row[0] if row else 0))]
+    issues = [
+        Jsonb([{"severity": s, "code": c, "diagnostics": t, "expression": p} for s, c, t, p in one.issues])
+        for one in kept
+    ]
+    await connection.execute(SQL["refuse_lines"], (job_id, position, [one.line for one in kept], issues))
+
+
+async def _defer(connection: Connection, prepared: Prepared, progress: Progress, missing: set[Key]) -> None:
+    if not prepared.left_out:
+        return
+    of = (progress.job_id, progress.position)
+    columns = [list(column) for column in zip(*prepared.left_out, strict=True)]
+    await connection.execute(SQL["defer_lines"], (*of, *columns))
+    waiting = [one for key in missing for one in prepared.references[key]]
+    await connection.execute(
+        SQL["defer_references"], (*of, *([list(column) for column in zip(*waiting, strict=True)] or [[], [], [], []]))
+    )
+
+
+async def strand(database: Database, job_id: str) -> None:
+    """Refuse the deferred lines that refer to nothing, until every one left refers to the store or to others left."""
+    while True:
+        async with database.transaction() as connection:
+            cursor = await connection.execute(SQL["strand"], {"job_id": job_id})
+            gone: dict[int, list[int]] = {}
+            for position, line in await cursor.fetchall():
+                gone.setdefault(position, []).append(line)
+            for position, lines in gone.items():
+                rows = await _fetch(connection, "forward_references", (job_id, position, lines))
+                by_line: dict[int, list[tuple[str, str, str, str | None]]] = {}
+                for row in rows:
+                    by_line.setdefault(row[0], []).append(dangling(Forward(*row)))
+                refusals = [Refusal(line, tuple(issues)) for line, issues in sorted(by_line.items())]
+                await keep_refusals(connection, job_id, position, refusals)
+                await connection.execute(SQL["count_deferred"], (0, len(lines), job_id, position))
+        if not gone:
+            return
+
+
+async def deferred_lines(database: Database, job_id: str, position: int, limit: int) -> list[tuple[int, int, int]]:
+    """Line, start and length of the next deferred lines of a file."""
+    async with database.connection() as connection:
+        return await _fetch(connection, "deferred_lines", (job_id, position, limit))
+
+
+async def analyze(database: Database) -> None:
+    """Tell the planner what a large import changed."""
+    async with database.connection() as connection:
+        await connection.execute(SQL["analyze"])
+
+
+async def _fetch(connection: Connection, query: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+    return await (await connection.execute(SQL[query], values)).fetchall()
+
+
+def _columns(keys: Iterable[Key]) -> tuple[list[int], list[str]]:
+    listed = list(keys)
+    return [key[0] for key in listed], [key[1] for key in listed]
