@@ -20,7 +20,7 @@ from fhir_server.r4 import search_query
 from fhir_server.r4.membership import patients_of
 from fhir_server.r4.references import is_local
 from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
-from fhir_server.r4.search_query import LARGEST_COUNT, SearchQuery
+from fhir_server.r4.search_criteria import LARGEST_COUNT, SearchQuery
 from fhir_server.records import audit
 from fhir_server.records.export_files import DELETED, OUTPUT, ExportFiles
 from fhir_server.store.bulk_jobs import BulkJobs, Job

@@ -181,7 +181,8 @@ class _Work:
     def done(self) -> Prepared:
         """The chunk, with what is special about its lines as they were prepared."""
         prepared = self.prepared
-        prepared.copies, prepared.count = self._packer.copies(), self._packer.count
+        packer = self._packer
+        prepared.copies, prepared.others, prepared.count = packer.copies(), packer.others, packer.count
         apart = frozenset(one.line for one in prepared.apart)
         prepared.special = replace(self._special, apart=apart)
         return prepared

@@ -40,7 +40,7 @@ def accepted(service: Service, job_id: str, ignored: Sequence[Issue] = ()) -> An
 
 
 async def status(exchange: Exchange, service: Service) -> Answer:
-    """202 while it is under way, 200 with the manifest when it is complete. Raises Failure with what stopped it, NotFound."""
+    """202 while it is under way, 200 with the manifest at its end. Raises Failure with what stopped it, NotFound."""
     job = await service.bulk.find(exchange.known_caller(), exchange.segments[1])
     inputs = await service.bulk.jobs.inputs(job.job_id)
     if job.state == "failed":

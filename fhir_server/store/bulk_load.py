@@ -7,9 +7,10 @@ filled in order.
 
 import secrets
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from psycopg import errors
@@ -17,14 +18,15 @@ from psycopg.types.json import Jsonb
 
 from fhir_server.outcomes import Conflict
 from fhir_server.r4.resource_types import TYPE_NAME
-from fhir_server.store import queries
+from fhir_server.store import index_rows, queries
 from fhir_server.store.access_log import AccessRow
 from fhir_server.store.bulk_jobs import Stopped, trace_subjects
 from fhir_server.store.commit import SQL as RESOURCES
 from fhir_server.store.commit import Write, write_within
 from fhir_server.store.database import Connection, Database
+from fhir_server.store.index_rows import RowsOf
 from fhir_server.store.resources import Key
-from fhir_server.store.search_index import IndexRows
+from fhir_server.store.search_index import IndexRows, own_hash
 
 SQL = queries.load("bulk")
 ATTEMPTS = 5
@@ -35,7 +37,10 @@ _HEAD: Final = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 _END: Final = struct.pack(">h", -1)
 _POSTGRES_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _RESOURCE: Final = struct.Struct(">hiqihi")
-_VERSION: Final = struct.pack(">iiibi", 4, 1, 1, 0, 8)
+_VERSION: Final = struct.Struct(">iiibiq")
+_ARRAY: Final = struct.Struct(">iiiiii")
+_INT2, _INT8 = 21, 20  # pg_type.dat
+_MOMENT: Final = struct.pack(">i", 8)
 _LENGTH: Final = struct.Struct(">i")
 _TOKEN: Final = "hiqiq"
 _PERIOD: Final = "hiiiqiqiq"
@@ -64,15 +69,20 @@ class Packer:
         self._tokens: list[tuple[int, int]] = []
         self._periods: list[tuple[int, int, int, int]] = []
         self._words: list[tuple[int, bytes, int]] = []
+        self._measures: list[tuple[int, Decimal, Decimal, int]] = []
+        self.others: list[RowsOf] = []
         self.count = 0
 
     def add(self, type_number: int, resource_id: str, doc: bytes, rows: IndexRows) -> None:
         """A first version. `doc` has the text of the stamp where its moment of writing goes."""
         rid, identity = next(self._rids), resource_id.encode()
         self._resources += (
-            _RESOURCE.pack(7, 8, rid, 2, type_number, len(identity)),
+            _RESOURCE.pack(10, 8, rid, 2, type_number, len(identity)),
             identity,
-            _VERSION,
+            _VERSION.pack(4, 1, 1, 0, 8, own_hash(f"{TYPE_NAME[type_number]}/{resource_id}")),
+            _array(rows.references, _INT8, "q"),
+            _array(rows.present, _INT2, "h"),
+            _MOMENT,
             self._stamp.binary,
             _LENGTH.pack(len(doc)),
             doc,
@@ -80,6 +90,9 @@ class Packer:
         self._tokens += [(h, rid) for h in rows.tokens]
         self._periods += [(*period, rid) for period in rows.periods]
         self._words += [(param, word.encode(), rid) for param, word in rows.words]
+        self._measures += [(*measure, rid) for measure in rows.measures]
+        if rows.places or rows.narratives:  # few: PostgreSQL makes these rows itself
+            self.others.append((rid, IndexRows(places=rows.places, narratives=rows.narratives)))
         self.count += 1
 
     def copies(self) -> dict[str, bytes]:
@@ -89,6 +102,7 @@ class Packer:
         self._tokens.sort()
         self._periods.sort()
         self._words.sort()
+        self._measures.sort()
         tokens = [value for h, rid in self._tokens for value in (2, 8, h, 8, rid)]
         periods = [value for param, low, high, rid in self._periods for value in (4, 4, param, 8, low, 8, high, 8, rid)]
         words = [
@@ -101,7 +115,18 @@ class Packer:
             "copy_tokens": _HEAD + struct.pack(">" + _TOKEN * len(self._tokens), *tokens) + _END,
             "copy_periods": _HEAD + struct.pack(">" + _PERIOD * len(self._periods), *periods) + _END,
             "copy_words": b"".join((_HEAD, *words, _END)),
+            "copy_measures": "".join([f"{h}\t{low}\t{high}\t{rid}\n" for h, low, high, rid in self._measures]).encode(),
         }
+
+
+def _array(numbers: Collection[int], of_type: int, code: str) -> bytes:
+    """A one-dimensional array, its length in front."""
+    size = struct.calcsize(">" + code)
+    if not numbers:
+        return struct.pack(">iiii", 12, 0, 0, of_type)
+    parts = [value for number in numbers for value in (size, number)]
+    length = 20 + len(numbers) * (4 + size)
+    return _ARRAY.pack(length, 1, 0, of_type, len(numbers), 1) + struct.pack(">" + f"i{code}" * len(numbers), *parts)
 
 
 class Refusal(NamedTuple):
@@ -156,6 +181,7 @@ class Prepared:
     special: Special = field(default_factory=Special)
     stamp: Stamp = field(default_factory=new_stamp)
     copies: Mapping[str, bytes] = field(default_factory=dict)
+    others: list[RowsOf] = field(default_factory=list)
     count: int = 0
     lines: int = 0
     identities: dict[Key, list[int]] = field(default_factory=dict)
@@ -285,6 +311,7 @@ async def _copy(
             stamped = rows.replace(stamp.text, instant(updated).encode()).replace(stamp.binary, moment)
         async with connection.cursor().copy(SQL[name]) as copy:
             await copy.write(stamped)
+    await index_rows.insert(connection, prepared.others)
 
 
 def _rounds(apart: Sequence[Apart]) -> Iterable[list[Write]]:

@@ -16,11 +16,12 @@ from typing import NamedTuple
 from fhir_server.outcomes import Unavailable
 from fhir_server.r4.compartments import parameters
 from fhir_server.r4.resource_types import TYPE_NUMBER
+from fhir_server.r4.search_criteria import SearchQuery
 from fhir_server.r4.search_parameters import parameters_of
-from fhir_server.r4.search_query import SearchQuery
 from fhir_server.store import queries
 from fhir_server.store.database import Connection, Database, Plans
-from fhir_server.store.search import Place, Search
+from fhir_server.store.ordering import Place
+from fhir_server.store.search import Search
 from fhir_server.store.search_index import param_key, reference_to
 
 SQL = queries.load("bulk")

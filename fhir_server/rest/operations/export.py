@@ -29,7 +29,7 @@ FORMATS: Final = frozenset({"application/fhir+ndjson", "application/ndjson", "nd
 NOT_EXPORTED: Final = frozenset({"AuditEvent", "OperationOutcome", "Parameters"})
 """The access trail is no resource of the store; the others are containers of an exchange."""
 NOT_SUPPORTED: Final = ("_elements", "includeAssociatedData", "organizeOutputBy", "allowPartialManifests")
-RESULT_PARAMETERS: Final = frozenset({"_count", "_sort", "_total", "_summary", "_elements", "_cursor"}) | INCLUDES
+RESULT_PARAMETERS: Final = INCLUDES | {"_count", "_sort", "_total", "_summary", "_elements", "_cursor", "_explain"}
 MOST_PATIENTS: Final = 50_000
 _NEXT_FILTER = re.compile(r",(?=[A-Z][A-Za-z]+\?)")
 

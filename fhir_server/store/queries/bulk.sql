@@ -194,7 +194,7 @@ select position, count(*) from bulk_refusal where job_id = %s group by position 
 
 -- name: copy_resources
 -- First versions, as PostgreSQL's binary COPY.
-copy resource (rid, type, id, version, deleted, updated, doc) from stdin (format binary)
+copy resource (rid, type, id, version, deleted, own_hash, refs, present, updated, doc) from stdin (format binary)
 
 -- name: copy_tokens
 -- Index rows of equality-like search, sorted.
@@ -208,6 +208,10 @@ copy period (param, low, high, rid) from stdin (format binary)
 -- Index rows of string search, sorted.
 copy word (param, folded, rid) from stdin (format binary)
 
+-- name: copy_measures
+-- Index rows of numbers and quantities, sorted, as text: PostgreSQL reads a number quicker than it is packed.
+copy measure (h, low, high, rid) from stdin
+
 -- name: analyze
 -- What the planner must know after a large import.
-analyze resource, token, period, word
+analyze resource, token, period, word, measure, place, narrative
