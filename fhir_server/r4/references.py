@@ -39,6 +39,28 @@ def literal_references(resource: Mapping[str, Any]) -> Iterator[tuple[str, str]]
     yield from _within(resource, str(resource.get("resourceType", "Resource")))
 
 
+def literal_targets(resource: Mapping[str, Any]) -> list[str]:
+    """The texts alone of the same references, in no order, for a quarter of the time."""
+    found: list[str] = []
+    pending: list[Mapping[str, Any]] = [resource]
+    while pending:
+        for name, item in pending.pop().items():
+            if type(item) is dict:
+                if name == "resource" and "resourceType" in item:
+                    continue
+                items = (item,)
+            elif type(item) is list:
+                items = [one for one in item if type(one) is dict]
+            else:
+                continue
+            for one in items:
+                text = one.get("reference")
+                if type(text) is str and name not in _NOT_REFERENCES and _is_reference(one):
+                    found.append(text)
+            pending.extend(items)
+    return found
+
+
 def _within(value: Mapping[str, Any], path: str) -> Iterator[tuple[str, str]]:
     for name, item in value.items():
         place = f"{path}.{name}"

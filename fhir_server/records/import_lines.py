@@ -16,7 +16,7 @@ import pybase64
 
 from fhir_server.caller import Caller
 from fhir_server.outcomes import BadParameter, BadSyntax, BusinessRule, Failure, Forbidden, TooLarge
-from fhir_server.r4.references import is_local, literal_references
+from fhir_server.r4.references import is_local, literal_references, literal_targets
 from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
 from fhir_server.records import audit
 from fhir_server.records.render import Rendering, renderer, without_member
@@ -121,13 +121,13 @@ class _Work:
         if not body:
             return
         resource, rendered = self._resource(body)
-        identity = resource.setdefault("id", new_id())
+        identity = resource.get("id") or resource.setdefault("id", new_id())
         number = TYPE_NUMBER[resource["resourceType"]]
         self._refer(line, resource)
         twins = self.prepared.identities.setdefault((number, identity), [])
         twins.append(line.number)
         if line.number in self._special.left_out:
-            self.prepared.left_out.append(Deferred(line.number, line.start, line.length, number, identity))
+            self._leave_out(line, number, identity, resource)
             return
         patient = identity if resource["resourceType"] == "Patient" else audit.patient_in(resource)
         if patient:
@@ -151,14 +151,21 @@ class _Work:
 
     def _refer(self, line: Line, resource: dict[str, Any]) -> None:
         """Note the references that this server must be able to follow. Raises BadSyntax for those that nobody can."""
-        found: list[Forward] = []
-        for place, reference in literal_references(resource):
-            if "?" in reference and ":" not in reference:
-                raise BadSyntax("Conditional references are not supported", expression=place)
+        targets: set[tuple[int, str]] = set()
+        for reference in literal_targets(resource):
             if target := is_local(reference):
-                found.append(Forward(line.number, place, TYPE_NUMBER[target[0]], target[1]))
-        for one in found:
-            self.prepared.references.setdefault((one.type, one.id), []).append(one)
+                targets.add((TYPE_NUMBER[target[0]], target[1]))
+            elif "?" in reference and ":" not in reference:
+                raise BadSyntax("Conditional references are not supported", expression=resource["resourceType"])
+        for target in targets:
+            self.prepared.references.setdefault(target, []).append(line.number)
+
+    def _leave_out(self, line: Line, number: int, identity: str, resource: dict[str, Any]) -> None:
+        """A line that waits, and for what."""
+        self.prepared.left_out.append(Deferred(line.number, line.start, line.length, number, identity))
+        for place, reference in literal_references(resource):
+            if target := is_local(reference):
+                self.prepared.forwards.append(Forward(line.number, place, TYPE_NUMBER[target[0]], target[1]))
 
     def _keep(
         self, line: Line, number: int, identity: str, resource: dict[str, Any], body: bytes, *, is_twin: bool

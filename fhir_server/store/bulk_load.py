@@ -1,8 +1,8 @@
 """Loading many resources at once: rows packed for PostgreSQL's binary COPY, and the transaction that takes them in.
 
 https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.3.55.9.4 - rows are packed where resources are prepared, in
-other processes; the process that writes sees whole tables as bytes. Index rows are sorted, so that each b-tree is
-filled in order.
+other processes; the process that writes sees whole tables as bytes. Index rows are sorted, so that neighbours in each
+b-tree come together: packed rows, since bytes are compared thrice as fast as tuples.
 """
 
 import secrets
@@ -10,7 +10,6 @@ import struct
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from psycopg import errors
@@ -42,8 +41,8 @@ _ARRAY: Final = struct.Struct(">iiiiii")
 _INT2, _INT8 = 21, 20  # pg_type.dat
 _MOMENT: Final = struct.pack(">i", 8)
 _LENGTH: Final = struct.Struct(">i")
-_TOKEN: Final = "hiqiq"
-_PERIOD: Final = "hiiiqiqiq"
+_TOKEN: Final = struct.Struct(">hiqiq")
+_PERIOD: Final = struct.Struct(">hiiiqiqiq")
 _WORD: Final = struct.Struct(">hiii")
 _RID: Final = struct.Struct(">iq")
 
@@ -66,10 +65,10 @@ class Packer:
         self._rids = iter(rids)
         self._stamp = stamp
         self._resources: list[bytes] = [_HEAD]
-        self._tokens: list[tuple[int, int]] = []
-        self._periods: list[tuple[int, int, int, int]] = []
+        self._tokens: list[bytes] = []
+        self._periods: list[bytes] = []
         self._words: list[tuple[int, bytes, int]] = []
-        self._measures: list[tuple[int, Decimal, Decimal, int]] = []
+        self._measures: list[str] = []
         self.others: list[RowsOf] = []
         self.count = 0
 
@@ -87,10 +86,10 @@ class Packer:
             _LENGTH.pack(len(doc)),
             doc,
         )
-        self._tokens += [(h, rid) for h in rows.tokens]
-        self._periods += [(*period, rid) for period in rows.periods]
+        self._tokens += [_TOKEN.pack(2, 8, h, 8, rid) for h in rows.tokens]
+        self._periods += [_PERIOD.pack(4, 4, param, 8, low, 8, high, 8, rid) for param, low, high in rows.periods]
         self._words += [(param, word.encode(), rid) for param, word in rows.words]
-        self._measures += [(*measure, rid) for measure in rows.measures]
+        self._measures += [f"{h}\t{low}\t{high}\t{rid}\n" for h, low, high in rows.measures]
         if rows.places or rows.narratives:  # few: PostgreSQL makes these rows itself
             self.others.append((rid, IndexRows(places=rows.places, narratives=rows.narratives)))
         self.count += 1
@@ -103,8 +102,6 @@ class Packer:
         self._periods.sort()
         self._words.sort()
         self._measures.sort()
-        tokens = [value for h, rid in self._tokens for value in (2, 8, h, 8, rid)]
-        periods = [value for param, low, high, rid in self._periods for value in (4, 4, param, 8, low, 8, high, 8, rid)]
         words = [
             part
             for param, word, rid in self._words
@@ -112,10 +109,10 @@ class Packer:
         ]
         return {
             "copy_resources": b"".join((*self._resources, _END)),
-            "copy_tokens": _HEAD + struct.pack(">" + _TOKEN * len(self._tokens), *tokens) + _END,
-            "copy_periods": _HEAD + struct.pack(">" + _PERIOD * len(self._periods), *periods) + _END,
+            "copy_tokens": b"".join((_HEAD, *self._tokens, _END)),
+            "copy_periods": b"".join((_HEAD, *self._periods, _END)),
             "copy_words": b"".join((_HEAD, *words, _END)),
-            "copy_measures": "".join([f"{h}\t{low}\t{high}\t{rid}\n" for h, low, high, rid in self._measures]).encode(),
+            "copy_measures": "".join(self._measures).encode(),
         }
 
 
@@ -137,7 +134,7 @@ class Refusal(NamedTuple):
 
 
 class Forward(NamedTuple):
-    """A reference of a line to another resource."""
+    """A reference of a line to another resource, and where it stands."""
 
     line: int
     place: str
@@ -174,8 +171,8 @@ class Special:
 class Prepared:
     """A chunk of lines, ready to be written.
 
-    `identities` and `references` are those of every valid line, with the lines; `blobs` the contents of Binaries, which
-    whoever writes keeps first.
+    `identities` and `references` are those of every valid line, with the lines; `forwards` the references of the lines
+    that are left out; `blobs` the contents of Binaries, which whoever writes keeps first.
     """
 
     special: Special = field(default_factory=Special)
@@ -185,10 +182,11 @@ class Prepared:
     count: int = 0
     lines: int = 0
     identities: dict[Key, list[int]] = field(default_factory=dict)
-    references: dict[Key, list[Forward]] = field(default_factory=dict)
+    references: dict[Key, list[int]] = field(default_factory=dict)
     apart: list[Apart] = field(default_factory=list)
     blobs: dict[int, bytes] = field(default_factory=dict)
     left_out: list[Deferred] = field(default_factory=list)
+    forwards: list[Forward] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     patients: set[str] = field(default_factory=set)
 
@@ -256,7 +254,7 @@ def _closure(prepared: Prepared, known: set[Key]) -> tuple[set[int], set[Key]]:
     while True:
         here = {key for key, lines in prepared.identities.items() if not left_out.issuperset(lines)}
         missing = {key for key in prepared.references if key not in known and key not in here}
-        lines = {one.line for key in missing for one in prepared.references[key]}
+        lines = {line for key in missing for line in prepared.references[key]}
         if lines <= left_out:
             return left_out, missing
         left_out |= lines
@@ -334,16 +332,15 @@ def _rounds(apart: Sequence[Apart]) -> Iterable[list[Write]]:
 
 def _stranded(prepared: Prepared, missing: set[Key]) -> list[Refusal]:
     """The lines left out for good, each with the references that lead nowhere."""
+    return _refusals(one for one in prepared.forwards if (one.type, one.id) in missing)
+
+
+def _refusals(forwards: Iterable[Forward]) -> list[Refusal]:
     by_line: dict[int, list[tuple[str, str, str, str | None]]] = {}
-    for key in sorted(missing):
-        for one in prepared.references[key]:
-            by_line.setdefault(one.line, []).append(dangling(one))
+    for one in forwards:
+        text = f"{TYPE_NAME[one.type]}/{one.id} is neither on this server nor in this import"
+        by_line.setdefault(one.line, []).append(("error", "not-found", text, one.place))
     return [Refusal(line, tuple(issues)) for line, issues in sorted(by_line.items())]
-
-
-def dangling(one: Forward) -> tuple[str, str, str, str | None]:
-    text = f"{TYPE_NAME[one.type]}/{one.id} is neither on this server nor in this import"
-    return "error", "not-found", text, one.place
 
 
 async def _refuse(connection: Connection, progress: Progress, refusals: Sequence[Refusal]) -> None:
@@ -368,10 +365,8 @@ async def _defer(connection: Connection, prepared: Prepared, progress: Progress,
     of = (progress.job_id, progress.position)
     columns = [list(column) for column in zip(*prepared.left_out, strict=True)]
     await connection.execute(SQL["defer_lines"], (*of, *columns))
-    waiting = [one for key in missing for one in prepared.references[key]]
-    await connection.execute(
-        SQL["defer_references"], (*of, *([list(column) for column in zip(*waiting, strict=True)] or [[], [], [], []]))
-    )
+    waiting = [one for one in prepared.forwards if (one.type, one.id) in missing]
+    await connection.execute(SQL["defer_references"], (*of, *(list(column) for column in zip(*waiting, strict=True))))
 
 
 async def strand(database: Database, job_id: str) -> None:
@@ -384,10 +379,7 @@ async def strand(database: Database, job_id: str) -> None:
                 gone.setdefault(position, []).append(line)
             for position, lines in gone.items():
                 rows = await _fetch(connection, "forward_references", (job_id, position, lines))
-                by_line: dict[int, list[tuple[str, str, str, str | None]]] = {}
-                for row in rows:
-                    by_line.setdefault(row[0], []).append(dangling(Forward(*row)))
-                refusals = [Refusal(line, tuple(issues)) for line, issues in sorted(by_line.items())]
+                refusals = _refusals(Forward(*row) for row in rows)
                 await keep_refusals(connection, job_id, position, refusals)
                 await connection.execute(SQL["count_deferred"], (0, len(lines), job_id, position))
         if not gone:

@@ -14,8 +14,12 @@ from redis.asyncio import Redis
 
 from fhir_server import embedded
 from fhir_server.app import Parts
+from fhir_server.caller import Caller
 from fhir_server.outcomes import StorageFull, Unavailable
 from fhir_server.ports import AcknowledgedLot
+from fhir_server.r4.resource_types import TYPE_NUMBER
+from fhir_server.records.bulk import Source
+from fhir_server.records.export_run import Wanted
 from fhir_server.settings import Settings
 from fhir_server.store.transient import Transient
 from tests.stories.support import (
@@ -31,6 +35,8 @@ from tests.stories.support import (
     running_service,
     until,
 )
+
+MANY = 20_000
 
 
 async def test_an_intake_that_is_killed_goes_on_where_it_stopped(world: Settings, provider: Provider):
@@ -96,6 +102,45 @@ async def test_a_dispatch_that_is_killed_delivers_each_document_once(world: Sett
 
 async def all_done(service: Parts) -> bool:
     return await count(service, "delivery where state in ('pending', 'sending')") == 0
+
+
+async def test_bulk_jobs_that_are_killed_go_on(world: Settings, tmp_path: Path):
+    """`$import` and `$export` of a worker that dies: another goes on where it was, and each resource is there once."""
+    world = world.model_copy(update={"import_folder": tmp_path, "import_processes": 1})
+    (tmp_path / "all.ndjson").write_bytes(b"".join(b'{"resourceType":"Patient","id":"p%d"}\n' % n for n in range(MANY)))
+    operator = Caller("client", "operator", "operator", ("system/*.cruds",))
+    async with running_service(world) as service:
+
+        async def is_at(what: str) -> bool:
+            return await count(service, f"bulk_job where {what}") == 1
+
+        here = await count(service, "resource where not deleted")
+        job = await service.bulk.ask_import(operator, [Source("Patient", "all.ndjson")], "request", "$import")
+        with process(world, "work") as worker:
+            await until(lambda: count(service, "bulk_input where reached > 0"), "a chunk is in")
+            kill(worker)
+        assert await is_at("state = 'running'"), "the kill came in the middle"
+        with process(world, "work"):
+            await until(lambda: is_at("state = 'complete'"), "another worker has finished the import")
+        assert await count(service, "resource where id ~ '^p[0-9]+$' and version = 1") == MANY
+        assert (await service.bulk.jobs.inputs(job))[0].kept == MANY
+        await service.bulk.cancel(operator, job)
+
+        wanted = Wanted("system", tuple(sorted(TYPE_NUMBER)), "$export")
+        job = await service.bulk.ask_export(operator, wanted, "request", "$export")
+        folder = world.exports_folder / job
+        with process(world, "work") as worker:
+            await until(lambda: is_at("until is not null"), "the export has begun")
+            async with service.database.transaction() as connection:
+                await connection.execute(b"select from bulk_job for update")  # what is written cannot be noted
+                await until(lambda: any(path.stat().st_size for path in folder.glob("*")), "a file is written")
+                kill(worker)
+        assert await is_at("state = 'running'"), "the kill came in the middle"
+        with process(world, "work"):
+            await until(lambda: is_at("state = 'complete'"), "another worker has finished the export")
+        lines = [line for path in folder.iterdir() for line in path.read_bytes().splitlines()]
+        names = [(resource["resourceType"], resource["id"]) for resource in map(json.loads, lines)]
+        assert len(names) == len(set(names)) == here + MANY
 
 
 async def test_the_worker_takes_lots_out_of_the_drop_folder(world: Settings, provider: Provider):

@@ -7,8 +7,9 @@ import httpx
 import orjson
 import pytest
 
+from fhir_server.outcomes import Conflict
 from fhir_server.records import export_files
-from tests.rest.operations.bulk import ASYNC, export, exported, kick_off, lines, posted, work, worker
+from tests.rest.operations.bulk import ASYNC, Done, export, exported, kick_off, lines, posted, work, worker
 from tests.support import (
     EVERYTHING,
     FHIR_JSON,
@@ -336,6 +337,38 @@ async def test_files_are_cut_at_a_size(server: Server, two_workers: httpx.AsyncC
     done = await export(server, two_workers, "$export?_type=Patient")
     assert [file["count"] for file in done.manifest["output"]] == [1, 1]
     assert await exported(two_workers, done) == ["Patient/p1", "Patient/p2"]
+
+
+async def test_an_export_that_was_stopped_goes_on_without_doubles(
+    server: Server, fhir_client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+):
+    """What was written and not noted is cut off; after any number of stops the end is the same."""
+    monkeypatch.setattr("fhir_server.store.moments.ROWS_PER_STEP", 2)
+    monkeypatch.setattr("fhir_server.records.export_run.SECONDS_BETWEEN_NOTES", 0)
+    await keep(fhir_client, *(patient(f"p{number}") for number in range(60)))
+    url = await kick_off(fhir_client, "$export")
+    job = url.rpartition("/")[2]
+    folder = server.settings.exports_folder / job
+    stops = 0
+    async with worker(server) as parts:
+        while (await fhir_client.get(url)).status_code == 202:
+            task = asyncio.create_task(parts.bulk.run(job))
+            over, _ = await asyncio.wait({task}, timeout=0.4 + 0.1 * stops)
+            if not over:
+                task.cancel()
+                await asyncio.wait({task})
+                stops += 1
+                for path in folder.glob("*.ndjson"):
+                    with path.open("ab") as file:
+                        file.write(b'{"resourceType":"Patient","id":"half')
+            elif isinstance(task.exception(), Conflict):  # PostgreSQL has not yet seen that the last one is gone
+                await asyncio.sleep(0.1)
+    assert stops
+    assert await exported(fhir_client, Done(url, await fhir_client.get(url))) == sorted(
+        f"Patient/p{n}" for n in range(60)
+    )
+    traced = await server.rows("select count(*), count(distinct patient_id) from access where request_id = %s", job)
+    assert traced == [(60, 60)]
 
 
 async def test_an_export_is_no_entry_of_a_batch(fhir_client: httpx.AsyncClient):
