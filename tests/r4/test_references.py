@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from fhir_server.r4.references import is_local, literal_references
+from fhir_server.r4.references import is_local, literal_references, literal_targets
 
 
 def test_every_literal_reference_is_named_with_its_place() -> None:
@@ -26,6 +26,7 @@ def test_every_literal_reference_is_named_with_its_place() -> None:
         ("DocumentReference.author[0].reference", "#r"),
         ("DocumentReference.context.related[0].reference", "urn:uuid:1"),
     ]
+    assert sorted(literal_targets(resource)) == sorted(text for _, text in literal_references(resource))
 
 
 @pytest.mark.parametrize(
@@ -50,6 +51,7 @@ def test_every_literal_reference_is_named_with_its_place() -> None:
 def test_what_is_no_reference_of_the_resource_is_left_out(resource: dict[str, Any]) -> None:
     """A uri that happens to be called reference, and the resources that a Bundle carries."""
     assert list(literal_references(resource)) == []
+    assert literal_targets(resource) == []
 
 
 @pytest.mark.parametrize(
