@@ -179,7 +179,7 @@ async def _complete(client: httpx.AsyncClient, url: str) -> httpx.Response:
         status = await client.get(url)
         if status.status_code != 202:
             return status
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.1)
 
 
 def _cpu_seconds(processes: Iterable[psutil.Process]) -> float:

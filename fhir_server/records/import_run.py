@@ -114,7 +114,7 @@ class _Reader:
         """The lines that are not done with yet. While one chunk is written, the next are prepared."""
         waiting: deque[tuple[Chunk, asyncio.Task[Prepared]]] = deque()
         terms = self._terms(one)
-        ahead = self._of.settings.import_processes + 1
+        ahead = self._of.settings.import_processes
         try:
             async for chunk in _chunks(path, one):
                 waiting.append((chunk, asyncio.create_task(self._prepare(chunk, terms))))
