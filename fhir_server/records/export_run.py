@@ -180,9 +180,11 @@ class _Sorter:
 
     def _may_have(self, doc: bytes) -> bool:
         """A Binary goes only to those who may read what protects it: https://hl7.org/fhir/R4/binary.html#security."""
-        context = orjson.loads(doc).get("securityContext", {}).get("reference", "")
-        target = is_local(context)
-        return target is None or self._caller.may("r", target[0])
+        context = orjson.loads(doc).get("securityContext")
+        if context is None:
+            return True
+        target = is_local(context.get("reference", ""))  # what cannot be asked, or is protected itself, allows nobody
+        return target is not None and target[0] != "Binary" and self._caller.may("r", target[0])
 
     def _line(self, doc: bytes) -> bytes:
         """The stored bytes as one line: a line end stands between tokens only, since inside a string it is escaped."""

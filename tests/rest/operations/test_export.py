@@ -302,7 +302,8 @@ async def test_attachments_lead_to_their_bytes(server: Server, fhir_client: http
     await keep(fhir_client, document_reference("p", id="d", content=[{"attachment": attachment}]))
     protected = {"resourceType": "Binary", "id": "b2", "contentType": "text/plain", "data": "YQ==",
                  "securityContext": {"reference": "DocumentReference/d"}}  # fmt: skip
-    await keep(fhir_client, protected)
+    elsewhere = protected | {"id": "b3", "securityContext": {"reference": "https://example.org/fhir/Patient/1"}}
+    await keep(fhir_client, protected, elsewhere)
     done = await export(server, fhir_client, "$export?_type=DocumentReference,Binary")
     found = {r["id"]: r for f in done.manifest["output"] for r in await lines(fhir_client, f["url"])}
     url = found["d"]["content"][0]["attachment"]["url"]
