@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, wraps
 from types import MappingProxyType
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
 
 import orjson
 
@@ -61,6 +61,14 @@ class Addition:
     ready: bool
 
 
+class Known(NamedTuple):
+    """What a registry holds, for a process that has none of its own."""
+
+    version: int
+    additions: tuple[Addition, ...]
+    content: bool
+
+
 class Registry:
     """What is searched at this moment beside the tables, and what was computed from it.
 
@@ -85,6 +93,11 @@ class Registry:
             self.additions, self.content = wanted, content
             self.version += 1
             self._kept = {}
+
+    @property
+    def known(self) -> Known:
+        """What is in use now."""
+        return Known(self.version, self.additions, self.content)
 
     def cached(self, function: Callable[Given, Result]) -> Callable[Given, Result]:
         """Like functools.cache, of what follows from the search parameters: it is forgotten when they change.

@@ -21,13 +21,14 @@ import structlog
 from fhir_server.caller import Caller
 from fhir_server.outbox.jobs import Jobs
 from fhir_server.outcomes import BadParameter, Failure, Forbidden, NotFound, NotSupported, StorageFull, Unavailable
+from fhir_server.ports import BlobStore
 from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
 from fhir_server.records import audit
 from fhir_server.records.export_run import Exporter, Wanted
 from fhir_server.records.import_run import Importer
 from fhir_server.settings import Settings
 from fhir_server.store.access_log import AccessLog, insert_accesses
-from fhir_server.store.blobs import CHUNK, Blobs
+from fhir_server.store.blobs import CHUNK
 from fhir_server.store.bulk_jobs import BulkJobs, ExportFile, Input, Job, Stopped, add_job
 from fhir_server.store.database import Database
 from fhir_server.store.moments import Moments
@@ -52,7 +53,7 @@ class Bulk:
     """Bulk jobs of one service."""
 
     def __init__(
-        self, *, database: Database, blobs: Blobs, jobs: Jobs, accesses: AccessLog, settings: Settings
+        self, *, database: Database, blobs: BlobStore, jobs: Jobs, accesses: AccessLog, settings: Settings
     ) -> None:
         self.jobs = BulkJobs(database)
         self._database = database

@@ -19,12 +19,14 @@ from fhir_server.caller import Caller
 from fhir_server.outcomes import BadParameter, BadSyntax, BusinessRule, Failure, Forbidden, TooLarge
 from fhir_server.r4.references import is_local, literal_references, literal_targets
 from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
+from fhir_server.r4.search_parameters import REGISTRY, Known
 from fhir_server.records import audit
 from fhir_server.records.render import Rendering, renderer, without_member
 from fhir_server.records.validation import parse_json, validate
 from fhir_server.records.write import new_id
 from fhir_server.store.bulk_load import Apart, Deferred, Forward, Packer, Prepared, Refusal, Special, Stamp, new_stamp
 from fhir_server.store.commit import Write
+from fhir_server.store.labels import labels_of
 from fhir_server.store.search_index import rows_of
 
 BYTES_PER_CHUNK: Final = 8 * 1024 * 1024
@@ -62,6 +64,17 @@ class Terms:
     longest: int
 
 
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What one process is asked to do with a chunk: `known` are the search parameters that are in use."""
+
+    chunk: Chunk
+    terms: Terms
+    rids: Sequence[int]
+    special: Special
+    known: Known
+
+
 def begin(owner: int) -> None:
     """At the start of a process of the pool: end when process `owner` is gone, which (-9) may tell nobody.
 
@@ -81,10 +94,12 @@ def begin(owner: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def prepare(chunk: Chunk, terms: Terms, rids: Sequence[int], special: Special) -> Prepared:
+def prepare(task: Task) -> Prepared:
     """The lines of a chunk, ready to be written; those that are invalid become refusals."""
-    work = _Work(terms, rids, special)
-    for line, body in _read(chunk, max(BYTES_PER_CHUNK, terms.longest + 2)):
+    REGISTRY.use(task.known.additions, content=task.known.content)
+    work = _Work(task.terms, task.rids, task.special)
+    work.prepared.known = task.known.version
+    for line, body in _read(task.chunk, max(BYTES_PER_CHUNK, task.terms.longest + 2)):
         work.prepared.lines += 1
         try:
             work.take(line, body)
@@ -185,7 +200,9 @@ class _Work:
         if data is not None or is_twin or line.number in self._special.apart:
             self.prepared.apart.append(Apart(line.number, Write(number, identity, "either", rendering, rows)))
             return
-        self._packer.add(number, identity, self._stamped(rendering), rows)
+        doc = self._stamped(rendering)
+        self.prepared.labels.update(labels_of(doc))
+        self._packer.add(number, identity, doc, rows)
 
     def _stamped(self, rendering: Rendering) -> bytes:
         """The first version, its moment left open."""

@@ -16,12 +16,13 @@ from pathlib import Path
 
 from fhir_server.caller import Caller
 from fhir_server.outcomes import BusinessRule, NotFound
+from fhir_server.ports import BlobStore
 from fhir_server.r4.resource_types import TYPE_NAME
+from fhir_server.r4.search_parameters import REGISTRY
 from fhir_server.records import audit
-from fhir_server.records.import_lines import BYTES_PER_CHUNK, Chunk, Line, Terms, begin, prepare
+from fhir_server.records.import_lines import BYTES_PER_CHUNK, Chunk, Line, Task, Terms, begin, prepare
 from fhir_server.records.render import instant
 from fhir_server.settings import Settings
-from fhir_server.store.blobs import Blobs
 from fhir_server.store.bulk_jobs import BulkJobs, Input, Job
 from fhir_server.store.bulk_load import (
     Apart,
@@ -52,7 +53,7 @@ class Importer:
 
     database: Database
     jobs: BulkJobs
-    blobs: Blobs
+    blobs: BlobStore
     settings: Settings
 
     async def run(self, job: Job, caller: Caller, folder: Path) -> None:
@@ -146,8 +147,10 @@ class _Reader:
 
     async def _load(self, chunk: Chunk, terms: Terms, prepared: Prepared, progress: Progress) -> None:
         while True:
-            await self._keep_blobs(prepared)
-            special = await load(self._of.database, prepared, progress, self._trace, instant)
+            special: Special | None = prepared.special
+            if prepared.known == REGISTRY.version:  # else search parameters came meanwhile
+                await self._keep_blobs(prepared)
+                special = await load(self._of.database, prepared, progress, self._trace, instant)
             if special is None:
                 return
             prepared = await self._prepare(chunk, terms, special)
@@ -155,7 +158,8 @@ class _Reader:
     async def _prepare(self, chunk: Chunk, terms: Terms, special: Special | None = None) -> Prepared:
         rids = await new_rids(self._of.database, chunk.count)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, prepare, chunk, terms, rids, special or Special())
+        task = Task(chunk, terms, rids, special or Special(), REGISTRY.known)
+        return await loop.run_in_executor(self._pool, prepare, task)
 
     async def _keep_blobs(self, prepared: Prepared) -> None:
         """The contents of Binaries are on disk before anything names them."""

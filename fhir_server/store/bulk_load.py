@@ -24,6 +24,7 @@ from fhir_server.store.commit import SQL as RESOURCES
 from fhir_server.store.commit import Write, write_within
 from fhir_server.store.database import Connection, Database
 from fhir_server.store.index_rows import RowsOf
+from fhir_server.store.labels import Label, keep
 from fhir_server.store.resources import Key
 from fhir_server.store.search_index import IndexRows, own_hash
 
@@ -90,8 +91,9 @@ class Packer:
         self._periods += [_PERIOD.pack(4, 4, param, 8, low, 8, high, 8, rid) for param, low, high in rows.periods]
         self._words += [(param, word.encode(), rid) for param, word in rows.words]
         self._measures += [f"{h}\t{low}\t{high}\t{rid}\n" for h, low, high in rows.measures]
-        if rows.places or rows.narratives:  # few: PostgreSQL makes these rows itself
-            self.others.append((rid, IndexRows(places=rows.places, narratives=rows.narratives)))
+        if rows.places or rows.narratives or rows.contents:  # PostgreSQL makes these rows itself
+            others = IndexRows(places=rows.places, narratives=rows.narratives, contents=rows.contents)
+            self.others.append((rid, others))
         self.count += 1
 
     def copies(self) -> dict[str, bytes]:
@@ -189,6 +191,9 @@ class Prepared:
     forwards: list[Forward] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     patients: set[str] = field(default_factory=set)
+    labels: set[Label] = field(default_factory=set)
+    known: int = 0
+    """The version of the search parameters by which the index rows were made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +315,7 @@ async def _copy(
         async with connection.cursor().copy(SQL[name]) as copy:
             await copy.write(stamped)
     await index_rows.insert(connection, prepared.others)
+    await keep(connection, prepared.labels)
 
 
 def _rounds(apart: Sequence[Apart]) -> Iterable[list[Write]]:

@@ -331,13 +331,9 @@ def _check(writes: Sequence[Write], current: dict[Key, _Current], known: set[Key
 
 async def write_within(connection: Connection, writes: Sequence[Write], updated: datetime) -> list[Written]:
     """Write inside a transaction of somebody else, who has seen to references and keeps each identity to one write."""
-    entry = _Planned(Unit(_never), Plan(writes))
+    entry = _Planned(Plan(writes))
     await _store(connection, [entry], await _load_current(connection, [entry]), updated)
     return entry.written
-
-
-async def _never(_connection: Connection) -> Plan:
-    raise AssertionError("this unit is planned already")
 
 
 async def _check_referrers(connection: Connection, writes: Sequence[Write], may_name: Callable[[int], bool]) -> None:

@@ -67,9 +67,13 @@ def labels_of(doc: bytes) -> Iterable[Label]:
 
 async def keep_labels(connection: Connection, docs: Iterable[bytes | None]) -> None:
     """Remember the labels of documents that are being written, in the same transaction."""
-    labels = {one[:3]: one for doc in docs if doc for one in labels_of(doc)}
-    if labels:
-        columns = [list(column) for column in zip(*labels.values(), strict=True)]
+    await keep(connection, (label for doc in docs if doc for label in labels_of(doc)))
+
+
+async def keep(connection: Connection, labels: Iterable[Label]) -> None:
+    """Remember labels, inside a transaction of somebody else."""
+    if found := {one[:3]: one for one in labels}:
+        columns = [list(column) for column in zip(*found.values(), strict=True)]
         await connection.execute(SQL["keep"], columns)
 
 

@@ -1,13 +1,13 @@
 """One module per $operation; the routes and the CapabilityStatement follow from this table."""
 
+from fhir_server.rest.operations.bulk_import import IMPORT
 from fhir_server.rest.operations.diff import DIFF
 from fhir_server.rest.operations.docref import DOCREF
 from fhir_server.rest.operations.everything import EVERYTHING
+from fhir_server.rest.operations.export import EXPORT, GROUP_EXPORT, PATIENT_EXPORT
 from fhir_server.rest.operations.expunge import EXPUNGE
 from fhir_server.rest.operations.index_status import INDEX_STATUS
 from fhir_server.rest.operations.lastn import LASTN
-from fhir_server.rest.operations.bulk_import import IMPORT
-from fhir_server.rest.operations.export import EXPORT, GROUP_EXPORT, PATIENT_EXPORT
 from fhir_server.rest.operations.meta import META
 from fhir_server.rest.operations.meta_change import META_ADD, META_DELETE
 from fhir_server.rest.operations.operation import Operation

@@ -322,7 +322,7 @@ async def test_an_import_that_was_stopped_goes_on_without_doubles(
     async with worker(server) as parts:
         while (await operator.get(url)).status_code == 202:
             task = asyncio.create_task(parts.bulk.run(job))
-            done, _ = await asyncio.wait({task}, timeout=0.25 * (stops + 1))
+            done, _ = await asyncio.wait({task}, timeout=0.1 * (stops + 1))
             if not done:
                 task.cancel()
                 await asyncio.wait({task})
