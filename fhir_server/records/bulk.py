@@ -26,12 +26,14 @@ from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
 from fhir_server.records import audit
 from fhir_server.records.export_run import Exporter, Wanted
 from fhir_server.records.import_run import Importer
+from fhir_server.records.protection import Protection
 from fhir_server.settings import Settings
 from fhir_server.store.access_log import AccessLog, insert_accesses
 from fhir_server.store.blobs import CHUNK
 from fhir_server.store.bulk_jobs import BulkJobs, ExportFile, Input, Job, Stopped, add_job
 from fhir_server.store.database import Database
 from fhir_server.store.moments import Moments
+from fhir_server.store.resources import Resources
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +62,7 @@ class Bulk:
         self._orders = jobs
         self._accesses = accesses
         self._settings = settings
-        self._exporter = Exporter(self.jobs, Moments(database), settings.public_base)
+        self._exporter = Exporter(self.jobs, Moments(database), Protection(Resources(database)), settings.public_base)
         self._importer = Importer(database, self.jobs, blobs, settings)
 
     async def ask_export(self, caller: Caller, wanted: Wanted, request_id: str, text: str) -> str:

@@ -18,17 +18,19 @@ import orjson
 from fhir_server.caller import Caller
 from fhir_server.r4 import search_query
 from fhir_server.r4.membership import patients_of
-from fhir_server.r4.references import is_local
 from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
 from fhir_server.r4.search_criteria import LARGEST_COUNT, SearchQuery
 from fhir_server.records import audit
 from fhir_server.records.export_files import DELETED, OUTPUT, ExportFiles
+from fhir_server.records.protection import Protection
 from fhir_server.store.bulk_jobs import BulkJobs, Job
 from fhir_server.store.moments import Moments, Version, Walk
 
 SECONDS_BETWEEN_NOTES = 2.0
 _BINARY_LINK = re.compile(rb'("url"\s*:\s*")(Binary/[A-Za-z0-9\-.]{1,64}")')
 _LINE_ENDS = b"\r\n"
+
+BINARY = TYPE_NUMBER["Binary"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class Exporter:
 
     jobs: BulkJobs
     moments: Moments
+    protection: Protection
     base: str
 
     async def run(self, job: Job, caller: Caller, folder: Path) -> None:
@@ -93,17 +96,25 @@ class Exporter:
         return begun or job
 
     async def _walk(self, job: Job, wanted: Wanted, caller: Caller, files: ExportFiles) -> None:
-        sorter = _Sorter(wanted, caller, self.base, files)
+        sorter = _Sorter(wanted, self.base, files)
         trace = audit.access(caller, "operation", job.job_id, query="$export")
         noted = time.monotonic()
         reached = job.reached
         async for reach, versions in _ahead(self.moments.steps(_walk_of(job, wanted), job.reached, job.until or 0)):
-            await asyncio.to_thread(sorter.sort, versions)
+            await asyncio.to_thread(sorter.sort, await self._permitted(caller, versions))
             reached = reach
             if time.monotonic() - noted > SECONDS_BETWEEN_NOTES:
                 job = await self._note(job, reached, files, sorter, trace)
                 noted = time.monotonic()
         await self._note(job, max(reached, job.until or 0), files, sorter, trace)
+
+    async def _permitted(self, caller: Caller, versions: Iterable[Version]) -> list[Version]:
+        """Without the Binaries of which the caller may not read what protects them."""
+        return [
+            one
+            for one in versions
+            if one.type != BINARY or one.doc is None or (await self.protection.of_document(caller, one.doc)).allowed
+        ]
 
     async def _note(self, job: Job, reached: int, files: ExportFiles, sorter: "_Sorter", trace: audit.AccessRow) -> Job:
         changed = await asyncio.to_thread(files.flush)
@@ -141,11 +152,10 @@ async def _ahead(
 class _Sorter:
     """Sorts the resources of a step into files. `patients` are the workers whose records it saw."""
 
-    def __init__(self, wanted: Wanted, caller: Caller, base: str, files: ExportFiles) -> None:
+    def __init__(self, wanted: Wanted, base: str, files: ExportFiles) -> None:
         self._everybody = wanted.level == "system"
         self._members = None if wanted.patients is None else frozenset(wanted.patients)
         self._deletions = wanted.since is not None and self._everybody
-        self._caller = caller
         self._link = rb"\1" + base.encode() + rb"/\2"
         self._files = files
         self.patients: set[str] = set()
@@ -162,11 +172,9 @@ class _Sorter:
             self._files.append(kind, number, some)
 
     def _belongs(self, number: int, resource_id: str, doc: bytes) -> bool:
-        """Is it wanted, and may the caller have it? Notes whose record it is."""
+        """Is it wanted? Notes whose record it is."""
         name = TYPE_NAME[number]
         if self._everybody:
-            if name == "Binary":
-                return self._may_have(doc)
             if patient := audit.patient_in_bytes(name, resource_id, doc):
                 self.patients.add(patient)
             return True
@@ -177,14 +185,6 @@ class _Sorter:
             owners &= self._members
         self.patients |= owners
         return bool(owners)
-
-    def _may_have(self, doc: bytes) -> bool:
-        """A Binary goes only to those who may read what protects it: https://hl7.org/fhir/R4/binary.html#security."""
-        context = orjson.loads(doc).get("securityContext")
-        if context is None:
-            return True
-        target = is_local(context.get("reference", ""))  # what cannot be asked, or is protected itself, allows nobody
-        return target is not None and target[0] != "Binary" and self._caller.may("r", target[0])
 
     def _line(self, doc: bytes) -> bytes:
         """The stored bytes as one line: a line end stands between tokens only, since inside a string it is escaped."""
