@@ -126,4 +126,4 @@ async def _trace(
     )
     owners = {(await _verdict(archive, caller, one)).patient_id for one in page}
     rows = [row._replace(patient_id=patient) for patient in sorted(owners - {None}, key=str)] or [row]
-    await asyncio.gather(*(archive.accesses.append(one) for one in rows))
+    await archive.accesses.append(*rows)

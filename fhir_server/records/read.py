@@ -110,7 +110,7 @@ class Archive:
             page = await self._readable(caller, page, after)
         shown = {audit.patient_in_bytes(query.resource_type, hit.id, hit.doc) for hit in page.hits}
         rows = [row._replace(patient_id=patient) for patient in sorted(shown - {None}, key=str)] or [row]
-        await asyncio.gather(*(self.accesses.append(one) for one in rows))
+        await self.accesses.append(*rows)
         return page
 
     async def _page(self, query: SearchQuery, after: Place | None) -> Page:
@@ -132,17 +132,15 @@ class Archive:
             if caller.may("r", one.type)
             and (one.type != BINARY or (await self.protection.of_document(caller, one.doc)).allowed)
         ]
-        await asyncio.gather(
+        await self.accesses.append(
             *(
-                self.accesses.append(
-                    audit.access(
-                        caller,
-                        "search-type",
-                        request_id,
-                        resource_type=one.type,
-                        resource_id=one.id,
-                        patient_id=audit.patient_in_bytes(one.type, one.id, one.doc),
-                    )
+                audit.access(
+                    caller,
+                    "search-type",
+                    request_id,
+                    resource_type=one.type,
+                    resource_id=one.id,
+                    patient_id=audit.patient_in_bytes(one.type, one.id, one.doc),
                 )
                 for one in shown
             )

@@ -50,17 +50,21 @@ class AccessLog:
         self._database = database
         self._sync = sync
         self._metrics = metrics or Metrics()
-        self._appends: Batcher[AccessRow, None] = Batcher(self._append_group, largest=LARGEST_GROUP, lanes=LANES)
+        self._appends: Batcher[Sequence[AccessRow], None] = Batcher(
+            self._append_group, largest=LARGEST_GROUP, lanes=LANES
+        )
         self._metrics.audit_waiting = lambda: self._appends.waiting
 
-    async def append(self, row: AccessRow) -> None:
-        """Returns when the row is kept: on disk, or with `audit_sync` off in the hands of PostgreSQL."""
-        await self._appends.submit(row)
+    async def append(self, *rows: AccessRow) -> None:
+        """Returns when the rows are kept: on disk, or with `audit_sync` off in the hands of PostgreSQL."""
+        if rows:
+            await self._appends.submit(rows)
 
     async def drain(self) -> None:
         await self._appends.drain()
 
-    async def _append_group(self, rows: list[AccessRow]) -> list[None]:
+    async def _append_group(self, groups: list[Sequence[AccessRow]]) -> list[None]:
+        rows = [row for group in groups for row in group]
         self._metrics.audit_rows.observe(len(rows))
         if self._sync:
             async with self._database.connection() as connection:  # one statement is a transaction by itself
@@ -69,7 +73,7 @@ class AccessLog:
             async with self._database.transaction() as connection:
                 await connection.execute("set local synchronous_commit = off")
                 await insert_accesses(connection, rows)
-        return [None] * len(rows)
+        return [None] * len(groups)
 
     async def read(self, access_id: int) -> Access | None:
         async with self._database.connection() as connection:
@@ -110,8 +114,8 @@ class AccessesWithin(AccessLog):
         self._connection = connection
         self._rows: list[AccessRow] = []
 
-    async def append(self, row: AccessRow) -> None:
-        self._rows.append(row)
+    async def append(self, *rows: AccessRow) -> None:
+        self._rows += rows
 
     async def flush(self) -> None:
         rows, self._rows = self._rows, []
