@@ -49,12 +49,13 @@ from fhir_server.store.statement import Statement
 
 DATES: Final = {
     # prefix: (condition on the columns low and high of the resource); R4 3.1.1.4.6
+    # (ge and le name first what an index can find; the alternatives that follow are among these)
     "eq": "({low} >= %s and {high} <= %s)",
     "ne": "not ({low} >= %s and {high} <= %s)",
     "gt": "({high} > %s)",
     "lt": "({low} < %s)",
-    "ge": "({high} > %s or ({low} >= %s and {high} <= %s))",
-    "le": "({low} < %s or ({low} >= %s and {high} <= %s))",
+    "ge": "({high} > %s and ({high} > %s or ({low} >= %s and {high} <= %s)))",
+    "le": "({low} < %s and ({low} < %s or ({low} >= %s and {high} <= %s)))",
     "sa": "({low} >= %s)",
     "eb": "({high} <= %s)",
     "ap": "({low} < %s and {high} > %s)",
@@ -71,6 +72,8 @@ NUMBERS: Final = {
     "eb": "(m.high < %s)",
     "ap": "(m.high >= %s and m.low <= %s)",
 }
+OF_FEW: Final = (ReferenceIs, ReferenceHas, IdIs, ListedIn)
+"""Criteria that as a rule leave few hits, such as the documents of one worker."""
 EARTH: Final = 6_371_008.8
 """Its mean radius, in metres."""
 DEGREE: Final = math.pi * EARTH / 180
@@ -242,9 +245,9 @@ def _bounds(prefix: str, low: int, high: int) -> tuple[int, ...]:
         case "lt" | "eb":
             return (low,)
         case "ge":
-            return high, low, high
+            return low, high, low, high
         case "le":
-            return low, low, high
+            return high, low, low, high
         case "ap":
             low, high = approximate(low, high, time.time_ns() // 1000)
             return high, low

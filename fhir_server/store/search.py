@@ -23,6 +23,7 @@ from fhir_server.r4.search_criteria import (
 )
 from fhir_server.store import conditions, ordering
 from fhir_server.store.database import Connection, Database
+from fhir_server.store.date_walk import walked
 from fhir_server.store.ordering import MOST_SORTED, Key, Place
 from fhir_server.store.resolving import resolved
 from fhir_server.store.search_index import hashed
@@ -115,7 +116,9 @@ def _is_by_one_hash(query: SearchQuery) -> bool:
 
 async def _page(connection: Connection, query: SearchQuery, after: Place | None) -> tuple[list[Found], Place | None]:
     keys = ordering.keys_of(query)
-    rows = await _select(query, keys, after).rows(connection, binary=True)
+    rows = await walked(connection, query, after)
+    if rows is None:
+        rows = await _select(query, keys, after).rows(connection, binary=True)
     if len(rows) <= query.count:
         return [Found(*row[:5]) for row in rows], None
     rows = rows[: query.count]

@@ -299,6 +299,32 @@ async def test_pages_of_an_order_are_the_order(fhir_client: httpx.AsyncClient, o
     assert one_by_one == await in_order(fhir_client, f"Patient?_sort={order}")
 
 
+@pytest.mark.parametrize("steps", [(1, 1, 1, 1), (1, 2, 4, 8), (3, 500)])
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("Observation?code=29463-7&_sort=-date&_count=2", "heavy grams light below coded named"),
+        ("Observation?_sort=date&code=29463-7&_count=1", "light grams heavy below coded named"),
+        ("Observation?_sort=-date&date=ge2024-01-02&_count=1", "heavy grams"),
+        ("DocumentReference?_sort=date&_count=1", "old new"),
+    ],
+)
+async def test_the_dates_are_walked_to_the_same_order(
+    fhir_client: httpx.AsyncClient,
+    query: str,
+    expected: str,
+    steps: tuple[int, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However far the walk goes, and wherever it ends in a sort; those without a date come last, in any order."""
+    monkeypatch.setattr("fhir_server.store.date_walk.STEPS", steps)
+    monkeypatch.setattr("fhir_server.store.date_walk.RARE", 0)
+    found = [one async for page in pages(fhir_client, query) for one in ids_of(page)]
+    dated = [one for one in expected.split() if one not in ("below", "coded", "named")]
+    assert found[: len(dated)] == dated
+    assert sorted(found) == sorted(expected.split())
+
+
 @pytest.mark.parametrize(
     ("path", "expected"),
     [

@@ -1,0 +1,96 @@
+"""Hits in the order of a date, where there are many: the index of dates is walked from its end, some rows at a time.
+
+To sort a hundred thousand hits for a page of twenty takes a second; to look at the newest dates and ask of each whether
+it is a hit takes milliseconds, as long as hits are not rare among them. So few rows are walked first; where they hold
+too few hits, the hits are counted up to a limit, and walked on only where there are many. docs/adr/0003 says what a lot
+of 290,000 documents of one date does to a walk: it is bounded, and ends in a sort.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from fhir_server.r4.resource_types import TYPE_NUMBER
+from fhir_server.r4.search_criteria import SearchQuery
+from fhir_server.store import conditions
+from fhir_server.store.database import Connection
+from fhir_server.store.ordering import LAST, Place
+from fhir_server.store.search_index import param_key
+from fhir_server.store.statement import Statement
+
+STEPS: Final = (100, 500, 2500, 12_500)
+LOOKS: Final = 2
+"""Steps before it is asked whether hits are rare."""
+RARE: Final = 1000
+
+Row = tuple[Any, ...]
+
+
+async def walked(connection: Connection, query: SearchQuery, after: Place | None) -> list[Row] | None:
+    """The rows of the next page and one more (rid, id, version, updated, doc, value); None where a sort is better."""
+    if not _is_walked(query) or (after and abs(int(after.values[0] or LAST)) == LAST):
+        return None
+    place = (int(after.values[0] or 0), after.rid) if after else None
+    hits: list[Row] = []
+    for number, size in enumerate(STEPS):
+        if number == LOOKS and await _is_rare(connection, query):
+            return None
+        chunk = await _next(connection, query, place, size)
+        hits += await _hits(connection, query, chunk, after)
+        if len(hits) > query.count:
+            return hits[: query.count + 1]
+        if len(chunk) < size:
+            return None  # the rest has no date, and comes last
+        place = chunk[-1]
+    return None
+
+
+def _is_walked(query: SearchQuery) -> bool:
+    """By one date, and not within one worker: his documents are few."""
+    return (
+        len(query.sort) == 1
+        and query.sort[0].parameter is not None
+        and query.sort[0].parameter.type == "date"
+        and not any(isinstance(one, conditions.OF_FEW) for one in query.criteria)
+    )
+
+
+async def _next(
+    connection: Connection, query: SearchQuery, place: tuple[int, int] | None, size: int
+) -> list[tuple[int, int]]:
+    """(value, internal key) of the next dates: of a resource with several, the one that it is sorted by."""
+    (sort,) = query.sort
+    assert sort.parameter
+    column, better, order, beyond = ("high", ">", "desc", "<") if sort.descending else ("low", "<", "asc", ">")
+    statement = Statement(
+        f"select p.{column}, p.rid from period p where p.param = %s and p.{column} {beyond} %s"
+        " and not exists (select from period q"
+        f" where q.rid = p.rid and q.param = p.param and q.{column} {better} p.{column})",
+        param_key(TYPE_NUMBER[query.resource_type], sort.parameter),
+        LAST if sort.descending else -LAST,
+    )
+    if place:
+        statement.add(f"and (p.{column}, p.rid) {beyond} (%s, %s)", *place)
+    statement.add(f"order by p.{column} {order}, p.rid {order} limit %s", size)
+    return [(value, rid) for value, rid in await statement.rows(connection)]
+
+
+async def _hits(
+    connection: Connection, query: SearchQuery, chunk: Sequence[tuple[int, int]], after: Place | None
+) -> list[Row]:
+    """Those of the chunk that meet the criteria, in its order."""
+    values = {rid: value for value, rid in chunk}
+    statement = Statement("select r.rid, r.id, r.version, r.updated, r.doc from resource r where")
+    conditions.where(statement, query)
+    statement.add("and r.rid = any(%s)", list(values))
+    if after and after.newest is not None:
+        statement.add("and r.rid <= %s", after.newest)
+    found = {row[0]: row for row in await statement.rows(connection, binary=True)}
+    return [(*found[rid], value) for rid, value in values.items() if rid in found]
+
+
+async def _is_rare(connection: Connection, query: SearchQuery) -> bool:
+    statement = Statement("select count(*) from (select 1 from resource r where")
+    conditions.where(statement, query)
+    statement.add("limit %s) few", RARE + 1)
+    ((count,),) = await statement.rows(connection)
+    return count <= RARE
