@@ -2,11 +2,10 @@
 
 https://ucum.org/ucum (case-sensitive codes, `c/s`); https://hl7.org/fhir/R4/search.html#quantity
 
-The table `tables/ucum.json` is written by `generate_ucum.py` from UCUM's own definitions. Arithmetic is exact: a
-factor is a fraction of whole numbers.
+The definitions are UCUM's own file, `tables/ucum-essence.xml`, as it was published. Arithmetic is exact: a factor is a
+fraction of whole numbers.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,11 +15,13 @@ from functools import cache, lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
+from xml.etree import ElementTree
 
 LONGEST_CODE: Final = 128
 """A longer text is not taken for a unit: it would only cost time."""
 
-_TABLE: Final = Path(__file__).parent / "tables" / "ucum.json"
+_ESSENCE: Final = Path(__file__).parent / "tables" / "ucum-essence.xml"
+_NAMESPACE: Final = "{http://unitsofmeasure.org/ucum-essence}"
 _LARGEST_EXPONENT: Final = 99
 _DIGITS: Final = 30
 
@@ -200,8 +201,31 @@ def _defined(symbol: str, prefix: Fraction) -> _Term:
 
 @cache
 def _table() -> Mapping[str, Any]:
-    """The table; base units are listed among the others as metric ones that are made of nothing."""
-    table: dict[str, Any] = json.loads(_TABLE.read_text("utf-8"))
-    for code in table["base-units"]:
-        table["units"][code] = {"unit": None, "metric": True}
-    return table
+    """Prefixes and what they multiply by; units and what they are made of, base units as metric ones made of nothing."""
+    root = ElementTree.parse(_ESSENCE).getroot()  # noqa: S314 - our own file
+    units = {one.attrib["Code"]: _definition(one) for one in root.iter(_NAMESPACE + "unit")}
+    units |= {one.attrib["Code"]: {"unit": None, "metric": True} for one in root.iter(_NAMESPACE + "base-unit")}
+    prefixes = {one.attrib["Code"]: _value_of(one).attrib["value"] for one in root.iter(_NAMESPACE + "prefix")}
+    return {"prefixes": prefixes, "units": units}
+
+
+def _definition(unit: ElementTree.Element) -> dict[str, Any]:
+    """How many of which unit it is. `function` names the scale of a special unit, whose value and unit are those that
+    the scale starts from.
+    """
+    value = _value_of(unit)
+    function = value.find(_NAMESPACE + "function")
+    facts: dict[str, Any] = {"value": value.get("value"), "unit": value.get("Unit")}
+    if function is not None:
+        facts = {
+            "value": function.attrib["value"],
+            "unit": function.attrib["Unit"],
+            "function": function.attrib["name"],
+        }
+    return facts | {"metric": unit.get("isMetric") == "yes", "arbitrary": unit.get("isArbitrary") == "yes"}
+
+
+def _value_of(one: ElementTree.Element) -> ElementTree.Element:
+    value = one.find(_NAMESPACE + "value")
+    assert value is not None, "every prefix and unit of UCUM has a value"
+    return value
