@@ -1,4 +1,4 @@
-"""The benches by name: `python -m bench rest ...`, `searches`, `lots`, `reads`, `index_shapes`, `report`.
+"""The benches by name: `python -m bench rest ...`, `searches`, `lots`, `reads`, `bulk`, `binaries`, `crash` and others.
 
 Without a name: `lots`, then `reads`, as `make bench` runs them (`--quick` for small ones).
 """
@@ -9,6 +9,7 @@ import sys
 
 NAMED = {"rest": "bench.rest.command", "report": "bench.rest.report", "searches": "bench.searches"}
 FULL = {"lots": (), "reads": ()}
+ALONE = frozenset({"lots", "reads", "index_shapes", "bulk", "binaries", "crash", "full_text"})
 QUICK = {
     "lots": ("--documents", "400", "--json", "bench/results/quick/lots.json"),
     "reads": ("--documents", "20000", "--seconds", "5", "--json", "bench/results/quick/reads.json"),
@@ -20,7 +21,7 @@ def main() -> int:
     if name in NAMED:
         importlib.import_module(NAMED[name]).main(arguments)
         return 0
-    if name in ("lots", "reads", "index_shapes"):
+    if name in ALONE:
         return subprocess.run([sys.executable, "-m", f"bench.{name}", *arguments], check=False).returncode
     benches = QUICK if "--quick" in sys.argv[1:] else FULL
     commands = [[sys.executable, "-m", f"bench.{name}", *given] for name, given in benches.items()]

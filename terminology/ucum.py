@@ -201,7 +201,7 @@ def _defined(symbol: str, prefix: Fraction) -> _Term:
 
 @cache
 def _table() -> Mapping[str, Any]:
-    """Prefixes and what they multiply by; units and what they are made of, base units as metric ones made of nothing."""
+    """Prefixes with their factors; units and what they are made of, base units as metric ones made of nothing."""
     root = ElementTree.parse(_ESSENCE).getroot()  # noqa: S314 - our own file
     units = {one.attrib["Code"]: _definition(one) for one in root.iter(_NAMESPACE + "unit")}
     units |= {one.attrib["Code"]: {"unit": None, "metric": True} for one in root.iter(_NAMESPACE + "base-unit")}
