@@ -16,6 +16,7 @@ from fhir_server.store.access_log import AccessRow
 
 SUCCESS, REFUSED, FAILED = 0, 4, 8
 _IDENTIFYING = frozenset({"identifier", "phone", "email", "telecom", "birthdate", "death-date"})
+_ANYTHING = frozenset({"_has", "_filter", "_text", "_content"})  # their values hold those of any parameter
 _PATIENT_IN_BYTES = re.compile(
     rb'"(?:subject|patient|for)"\s*:\s*\{[^{}]{0,200}?"reference"\s*:\s*"Patient/([A-Za-z0-9\-.]{1,64})"'
 )
@@ -62,7 +63,7 @@ def query_for_trail(resource_type: str, pairs: Iterable[tuple[str, str]]) -> str
 def _may_be_kept(resource_type: str, name: str) -> bool:
     code, _, modifier = name.partition(":")
     if code.startswith("_"):
-        return True
+        return code not in _ANYTHING
     parameter = parameters_of(resource_type).get(code)  # None where it is a chain
     return (
         parameter is not None

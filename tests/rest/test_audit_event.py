@@ -9,6 +9,7 @@ import pytest
 
 from fhir_server.r4 import structure
 from tests.support import (
+    EVERYTHING,
     FHIR_JSON,
     FOLDERS,
     Caller,
@@ -252,3 +253,22 @@ async def test_the_trail_needs_its_own_scope(client_with: Make) -> None:
     client = (await client_with("system/Patient.rs")).http
     assert (await client.get("/fhir/AuditEvent")).status_code == 403
     assert (await client.get("/fhir/AuditEvent/1")).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("asked", "kept"),
+    [
+        ("gender=female&birthdate:missing=true&_sort=family", "gender=female&birthdate:missing=***&_sort=family"),
+        ("name=Lefevre&identifier=urn:x|1", "name=***&identifier=***"),
+        ("_filter=name%20eq%20%22Lefevre%22", "_filter=***"),
+        ("_has:Observation:patient:code=8867-4", "_has:Observation:patient:code=***"),
+        ("organization.name=Forges", "organization.name=***"),
+        ("_text=Lefevre", "_text=***"),
+    ],
+)
+async def test_the_trail_keeps_no_value_that_may_say_who_somebody_is(server: Server, asked: str, kept: str) -> None:
+    """What was asked is known, and of whom it was asked where that names nobody."""
+    client = await server.client(EVERYTHING)
+    assert (await client.http.get(f"/fhir/Patient?{asked}")).status_code == 200
+    rows = await server.rows("select query from access where client_id = %s", client.client_id)
+    assert rows == [(kept,)]
