@@ -32,7 +32,7 @@ def columns_of(rows: Iterable[IndexRows]) -> tuple[list[str], list[str]]:
     return [refs for refs, _ in found], [present for _, present in found]
 
 
-def _literal(numbers: Iterable[int]) -> str:
+def _literal(numbers: Iterable[Any]) -> str:
     return "{" + ",".join(map(str, numbers)) + "}"
 
 
@@ -64,6 +64,10 @@ async def _each_table(connection: Connection, rows: Sequence[RowsOf], verb: str,
             await connection.execute(SQL[f"{verb}_{table}"] + end, columns)
 
 
-def _columns(rows: Iterable[tuple[tuple[Any, ...], int]]) -> list[list[Any]]:
-    """Rows (values, rid) as one list per column, as `unnest` wants them."""
-    return [list(column) for column in zip(*((*values, rid) for values, rid in rows), strict=True)]
+def _columns(rows: Iterable[tuple[tuple[Any, ...], int]]) -> list[str | list[str]]:
+    """Rows (values, rid) as one array per column, as `unnest` wants them.
+
+    Numbers as the text of an array: to have each of them adapted costs more than all the rest of a create.
+    """
+    columns = zip(*((*values, rid) for values, rid in rows), strict=True)
+    return [list(column) if isinstance(column[0], str) else _literal(column) for column in columns]
