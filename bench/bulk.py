@@ -28,7 +28,8 @@ import orjson
 import psutil
 
 from bench.measure import MB, PeakMemory, family, machine, postgres_processes, write
-from bench.reads import DAY, _document, _folder, _patient, _patient_id, _server
+from bench.ours import data_folder, serving
+from bench.reads import DAY, _document, _patient, _patient_id
 from fhir_server.app import Parts, build
 from fhir_server.intake.register import service_id_of
 from fhir_server.settings import Settings
@@ -44,7 +45,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    with _folder(options.data) as data:
+    with data_folder(options.data) as data:
         result = asyncio.run(measure(data, options.resources))
     write("bulk", result, options.json)
 
@@ -55,7 +56,7 @@ async def measure(data: Path, resources: int) -> dict[str, Any]:
     settings = Settings(data=data, import_folder=files, log_level="warning")
     result["corpus"] = make_files(files, resources, service_id_of(settings))
     async with build(settings) as parts:
-        with _environment(settings), _server(data) as (port, server, _), _worker(data) as worker:
+        with _environment(settings), serving(data) as (port, server, _), _worker(data) as worker:
             async with _operator(parts, port) as client:
                 inputs = [{"type": path.stem, "url": path.name} for path in sorted(files.iterdir())]
                 asked = {"resourceType": "Parameters", "parameter": [_input(**one) for one in inputs]}

@@ -22,11 +22,8 @@ import random
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -42,6 +39,7 @@ import zxingcpp
 from PIL import Image, ImageDraw
 
 from bench.measure import MB, PeakMemory, cpu_seconds, family, machine, postgres_processes, spread, write
+from bench.ours import data_folder
 from fhir_server.app import Parts, build
 from fhir_server.intake.document import DocumentIntake
 from fhir_server.intake.scan_lot import LotIntake
@@ -73,24 +71,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     result: dict[str, Any] = {"machine": machine()}
-    with _folder(options.work) as work:
+    with data_folder(options.work) as work:
         lot = make_lot(work, options.documents)
         result["inspection"] = measure_inspection(work)
         result["verification"] = measure_verification(lot)
         result["end_to_end"] = {f"codes on {pages} page": _in_own_process(work, lot, pages) for pages in SEARCHED}
         result["one_large_pdf"] = _in_own_process(work, make_large(work, options.large_mb * MB), "every")
     write("lots", result, options.json)
-
-
-@contextmanager
-def _folder(given: Path | None) -> Generator[Path]:
-    if given:
-        given.mkdir(parents=True, exist_ok=True)
-        yield given
-        return
-    with tempfile.TemporaryDirectory(prefix="dmst-bench-", ignore_cleanup_errors=True) as folder:
-        Path(folder).chmod(0o755)  # as root the embedded PostgreSQL runs as another user
-        yield Path(folder)
 
 
 # The lot.
