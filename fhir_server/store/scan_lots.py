@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import psycopg
 from psycopg.types.json import Jsonb
 from xxhash import xxh3_64_intdigest
 
@@ -161,13 +162,17 @@ class ScanLots:
     async def held(self, name: str) -> AsyncGenerator[None]:
         """A delivery for this caller alone, until he lets go of it or his process dies. Raises Conflict."""
         async with self._database.connection() as connection:
-            cursor = await connection.execute(SQL["hold_lot"], (_lock(b"scan lot", name.encode()),))
+            lock = _lock(b"scan lot", name.encode())
+            cursor = await connection.execute(SQL["hold_lot"], (lock,))
             if await cursor.fetchone() != (True,):
                 raise Conflict("This lot is being received by somebody else; ask again when he has finished")
             try:
                 yield
             finally:
-                await connection.close()  # the lock ends with its session, also where that is broken
+                try:  # said aloud: at the end of a session it is let go of a moment later
+                    await connection.execute(SQL["let_go_of_lot"], (lock,))
+                except psycopg.Error:
+                    await connection.close()
 
     async def announce(
         self,

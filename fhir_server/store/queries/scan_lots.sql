@@ -2,6 +2,10 @@
 -- One process at a time takes a lot in; the lock is that of the session.
 select pg_try_advisory_lock(%s)
 
+-- name: let_go_of_lot
+-- The lot is free for others at once.
+select pg_advisory_unlock(%s)
+
 -- name: announce_lot
 -- A lot that is being received; nothing happens when it is here already.
 insert into scan_lot (lot, manifest_sha256, provider, centre, state, seal, list_id, received)
