@@ -267,6 +267,21 @@ class SearchQuery:
         return frozenset({self.resource_type}.union(*(types_of(one) for one in self.criteria)))
 
 
+def branches_of(criterion: Criterion) -> int:
+    """How many resource types have to be asked, each by itself, for a criterion: what it costs at least."""
+    match criterion:
+        case Chained(_, branches):
+            return sum(1 + branches_of(inner) for _, inner in branches)
+        case Referred(_, _, inner):
+            return 1 + branches_of(inner)
+        case AllOf(criteria) | AnyOf(criteria):
+            return sum(map(branches_of, criteria))
+        case Not(inner):
+            return branches_of(inner)
+        case _:
+            return 0
+
+
 def types_of(criterion: Criterion) -> Iterator[str]:
     """The other types that a criterion asks about."""
     match criterion:

@@ -1,13 +1,13 @@
 """One `name=value` of a search as a criterion: parameter, modifier, chain, reverse chain.
 
 https://hl7.org/fhir/R4/search.html - pure. What this server does not search raises BadParameter with the issue code
-not-supported; what is malformed, with invalid.
+not-supported; what is malformed, with invalid; what would lead too far raises TooCostly.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
-from fhir_server.outcomes import BadParameter, Issue
+from fhir_server.outcomes import BadParameter, Issue, TooCostly
 from fhir_server.r4 import search_values
 from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.r4.search_criteria import (
@@ -34,6 +34,7 @@ from fhir_server.r4.search_criteria import (
     TokenText,
     UpdatedIs,
     UriIs,
+    branches_of,
 )
 from fhir_server.r4.search_parameters import (
     REGISTRY,
@@ -46,6 +47,8 @@ from fhir_server.r4.search_parameters import (
 
 DEEPEST_CHAIN: Final = 4
 """Steps of a chain and of a reverse chain together."""
+MOST_BRANCHES: Final = 200
+"""Types that the chains of one search may lead to: one reference to any type, and some to spare."""
 _PAIR: Final = 2
 SECOND_TYPES: Final = frozenset({"token", "quantity", "reference", "date", "string"})
 """What may stand beside the token of a composite."""
@@ -244,7 +247,15 @@ def _chain(parameter: SearchParameter, typed: str, rest: str, value: str, name: 
         worst = next((one for one in faults if one.code != "not-supported"), faults[0] if faults else None)
         diagnostics = worst.diagnostics if worst else f"{parameter.code} leads to no resource type"
         raise BadParameter(issues=[Issue("error", worst.code if worst else "invalid", diagnostics, name)])
-    return Chained(parameter, tuple(branches))
+    chained = Chained(parameter, tuple(branches))
+    must_not_branch_much([chained])
+    return chained
+
+
+def must_not_branch_much(criteria: Iterable[Criterion]) -> None:
+    """A reference to any type, chained to another, leads to thousands of questions. Raises TooCostly."""
+    if sum(map(branches_of, criteria)) > MOST_BRANCHES:
+        raise TooCostly(f"The chains lead to more than {MOST_BRANCHES} types: name them, as in subject:Patient.name")
 
 
 def _contained(resource_type: str, code: str, rest: str, value: str, name: str) -> Criterion | None:

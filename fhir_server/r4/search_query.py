@@ -11,7 +11,7 @@ from fhir_server.outcomes import BadParameter, Issue
 from fhir_server.r4 import include, search_filter
 from fhir_server.r4.include import Include
 from fhir_server.r4.search_criteria import DEFAULT_COUNT, LARGEST_COUNT, Criterion, SearchQuery, Sort
-from fhir_server.r4.search_criterion import criterion, not_supported, searchable
+from fhir_server.r4.search_criterion import criterion, must_not_branch_much, not_supported, searchable
 from fhir_server.r4.search_parameters import not_searched
 
 MOST_SORTS: Final = 5
@@ -27,8 +27,8 @@ _SUMMARIES: Final = frozenset({"true", "text", "data", "count", "false"})
 def parse(resource_type: str, pairs: Sequence[tuple[str, str]], *, lenient: bool = False) -> SearchQuery:
     """The query of `pairs` (name, value; already percent-decoded).
 
-    Raises BadParameter with every fault at once; with `lenient` (Prefer: handling=lenient) unknown
-    parameters become warnings in `ignored` instead.
+    Raises TooCostly for chains that lead too far, BadParameter with every fault at once; with `lenient` (Prefer:
+    handling=lenient) unknown parameters become warnings in `ignored` instead.
     """
     reader = _Reader(resource_type)
     for name, value in pairs:
@@ -39,6 +39,7 @@ def parse(resource_type: str, pairs: Sequence[tuple[str, str]], *, lenient: bool
     unknown = [issue for issue in reader.faults if issue.code == "not-supported"]
     if reader.faults and not (lenient and len(unknown) == len(reader.faults)):
         raise BadParameter(issues=reader.faults)
+    must_not_branch_much(reader.criteria)
     return SearchQuery(
         resource_type,
         tuple(reader.criteria),

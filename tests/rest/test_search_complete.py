@@ -360,6 +360,31 @@ async def test_what_is_in_no_compartment_is_refused(fhir_client: httpx.AsyncClie
 
 
 @pytest.mark.parametrize(
+    "query",
+    [
+        "Basic?subject.subject.subject.subject._id=x",
+        "List?item._id=x&item._id=y",
+        "List?_filter=item._id eq x or item._id eq y",
+        "Patient?_has:List:item:item.subject.subject._id=x",
+    ],
+)
+async def test_chains_that_lead_everywhere_are_too_costly(fhir_client: httpx.AsyncClient, query: str) -> None:
+    """A reference to any type leads to all of them: once is enough."""
+    answer = await fhir_client.get(f"/fhir/{query}")
+    assert (answer.status_code, codes(answer)) == (403, ["too-costly"])
+    assert await found(fhir_client, "List?item._id=bruno") == ["chosen"]
+
+
+async def test_the_trail_of_a_worker_is_in_his_compartment(fhir_client: httpx.AsyncClient) -> None:
+    """And in that of nobody else."""
+    assert (await fhir_client.get("/fhir/Patient/anne")).status_code == 200
+    trail = (await fhir_client.get("/fhir/Patient/anne/AuditEvent")).json()
+    assert trail["total"] >= 1
+    assert (await fhir_client.get("/fhir/Patient/never-asked-for/AuditEvent")).json()["total"] == 0
+    assert (await fhir_client.get("/fhir/Device/d/AuditEvent")).status_code == 404
+
+
+@pytest.mark.parametrize(
     ("query", "code"),
     [
         ("Observation?value-concept:in=http://test/unknown", "invalid"),
