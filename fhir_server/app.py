@@ -50,16 +50,11 @@ from fhir_server.store.access_log import AccessLog
 from fhir_server.store.blobs import Blobs
 from fhir_server.store.clients import Clients
 from fhir_server.store.commit import Commits
-from fhir_server.store.compartments import Compartments
 from fhir_server.store.custom_parameters import CustomParameters
 from fhir_server.store.database import Database, migrate
 from fhir_server.store.expunge import Expunge
-from fhir_server.store.histories import Histories
-from fhir_server.store.includes import Includes
-from fhir_server.store.labels import Labels
 from fhir_server.store.parameter_index import index_forever
 from fhir_server.store.replica import Replica
-from fhir_server.store.resources import Resources
 from fhir_server.store.search import Search
 from fhir_server.store.transient import Transient
 from fhir_server.store.uploads import Uploads
@@ -139,19 +134,8 @@ async def build(settings: Settings, metrics: Metrics | None = None) -> AsyncGene
         stack.push_async_callback(accesses.drain)
         transient = Transient(Redis.from_url(redis_url, socket_timeout=2, socket_connect_timeout=2))
         stack.push_async_callback(transient.close)
-        resources = Resources(database)
         searches = Search(await stack.enter_async_context(_for_searches(database, settings, metrics)))
-        archive = Archive(
-            resources,
-            searches,
-            blobs,
-            accesses,
-            Includes(database, resources),
-            Compartments(database),
-            Labels(database),
-            Histories(database),
-            metrics,
-        )
+        archive = Archive.over(database, searches, blobs, accesses, metrics)
         door = Door(commits)
         jobs = Jobs(PsycopgConnector(conninfo=postgres))
         bulk = Bulk(database=database, blobs=blobs, jobs=jobs, accesses=accesses, settings=settings)

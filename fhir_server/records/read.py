@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from fhir_server.caller import Caller
 from fhir_server.metrics import Metrics
@@ -19,7 +19,7 @@ from fhir_server.records import audit
 from fhir_server.records.protection import BINARY, Protection, Verdict
 from fhir_server.store.access_log import AccessesWithin, AccessLog
 from fhir_server.store.compartments import Compartments
-from fhir_server.store.database import Connection, Lent
+from fhir_server.store.database import Connection, Database, Lent
 from fhir_server.store.histories import Histories
 from fhir_server.store.includes import Included, Includes
 from fhir_server.store.labels import Labels
@@ -40,24 +40,31 @@ class Archive:
     compartments: Compartments
     labels: Labels
     histories: Histories
-    metrics: Metrics = field(default_factory=Metrics)
+    metrics: Metrics
 
-    @contextlib.asynccontextmanager
-    async def within(self, connection: Connection) -> AsyncGenerator["Archive"]:
-        """The same as a transaction sees it, with what it wrote; its traces are kept when the transaction is."""
-        database, accesses = Lent(connection), AccessesWithin(connection)
+    @classmethod
+    def over(
+        cls, database: Database, searches: Search, blobs: BlobStore, accesses: AccessLog, metrics: Metrics | None = None
+    ) -> "Archive":
+        """Everything that reads one database; `searches` may ask a replica of it."""
         resources = Resources(database)
-        yield Archive(
+        return cls(
             resources,
-            Search(database),
-            self.blobs,
+            searches,
+            blobs,
             accesses,
             Includes(database, resources),
             Compartments(database),
             Labels(database),
             Histories(database),
-            self.metrics,
+            metrics or Metrics(),
         )
+
+    @contextlib.asynccontextmanager
+    async def within(self, connection: Connection) -> AsyncGenerator["Archive"]:
+        """The same as a transaction sees it, with what it wrote; its traces are kept when the transaction is."""
+        database, accesses = Lent(connection), AccessesWithin(connection)
+        yield Archive.over(database, Search(database), self.blobs, accesses, self.metrics)
         await accesses.flush()
 
     async def read(self, caller: Caller, resource_type: str, resource_id: str, request_id: str) -> Stored:

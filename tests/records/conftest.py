@@ -10,13 +10,8 @@ from fhir_server.records.write import Door
 from fhir_server.store.access_log import AccessLog
 from fhir_server.store.blobs import Blobs
 from fhir_server.store.commit import Commits
-from fhir_server.store.compartments import Compartments
 from fhir_server.store.custom_parameters import CustomParameters
 from fhir_server.store.database import Database
-from fhir_server.store.histories import Histories
-from fhir_server.store.includes import Includes
-from fhir_server.store.labels import Labels
-from fhir_server.store.resources import Resources
 from fhir_server.store.search import Search
 
 
@@ -37,15 +32,5 @@ async def archive(database: Database, tmp_path: Path) -> AsyncIterator[Archive]:
     accesses = AccessLog(database, sync=True)
     blobs = Blobs(tmp_path / "blobs")
     blobs.open()
-    resources = Resources(database)
-    yield Archive(
-        resources,
-        Search(database),
-        blobs,
-        accesses,
-        Includes(database, resources),
-        Compartments(database),
-        Labels(database),
-        Histories(database),
-    )
+    yield Archive.over(database, Search(database), blobs, accesses)
     await accesses.drain()
