@@ -1,7 +1,7 @@
 """A streaming replica for searches: used while it holds what this process wrote and is not too old, else the primary.
 
-Its place is looked at a few times a second: where the primary's log ended at a moment, and whether the replica has
-replayed as far. So it is known to hold everything that was committed before that moment, whatever wrote it.
+Its place is looked at a few times a second: where the primary's log ends now, and which of the ends seen before the
+replica has replayed. So it is known to hold everything that was committed before that moment, whatever wrote it.
 https://www.postgresql.org/docs/current/warm-standby.html#STREAMING-REPLICATION
 """
 
@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import math
 import time
+from collections import deque
 from collections.abc import AsyncGenerator
 
 import psycopg
@@ -43,6 +44,7 @@ class Replica(Database):
         self._primary = primary
         self._oldest = oldest_seconds
         self._holds = -math.inf  # everything that was committed before this moment is in the replica
+        self._ends: deque[tuple[float, int]] = deque()  # at which moment the primary's log ended where
         metrics.replica_age = lambda: [((), time.monotonic() - self._holds)]
 
     @contextlib.asynccontextmanager
@@ -71,12 +73,20 @@ class Replica(Database):
             await asyncio.sleep(min(self._oldest / LOOKS_PER_AGE, LONGEST_PAUSE))
 
     async def _look(self) -> None:
-        moment = time.monotonic()
+        now = time.monotonic()
         async with self._primary.connection() as connection:
-            row = await (await connection.execute(b"select pg_current_wal_lsn()::text")).fetchone()
-        assert row
+            # where the log is, not where it is written: a commit that did not wait for the disk is not written yet
+            statement = b"select (pg_current_wal_insert_lsn() - '0/0')::bigint"
+            self._ends.append((now, await _place(connection, statement)))
         async with super().connection() as connection:
-            statement = b"select coalesce(pg_last_wal_replay_lsn() >= %s::pg_lsn, false)"
-            replayed = await (await connection.execute(statement, row)).fetchone()
-        if replayed and replayed[0]:
-            self._holds = moment
+            replayed = await _place(connection, b"select coalesce(pg_last_wal_replay_lsn() - '0/0', 0)::bigint")
+        while self._ends and (self._ends[0][1] <= replayed or now - self._ends[0][0] > self._oldest):
+            moment, place = self._ends.popleft()
+            if place <= replayed:
+                self._holds = moment
+
+
+async def _place(connection: Connection, statement: bytes) -> int:
+    row = await (await connection.execute(statement)).fetchone()
+    assert row
+    return row[0]
