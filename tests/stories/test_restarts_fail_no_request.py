@@ -108,9 +108,13 @@ async def test_a_process_that_dies_is_replaced_and_none_survives_its_supervisor(
             await until(lambda: len(ready(log)) == 2, "both are ready")
             os.kill(ready(log)[0], signal.SIGKILL)
             await until(lambda: len(ready(log)) == 3, "the dead one is replaced")
-            family = subprocess.run(["pgrep", "-P", str(serving.pid)], capture_output=True, text=True, check=True)
+            asked = subprocess.run(["pgrep", "-P", str(serving.pid)], capture_output=True, text=True, check=True)
+            family = [int(pid) for pid in asked.stdout.split()]
+            first, *others = ready(log)
+            assert first not in family
+            assert set(others) <= set(family)
             serving.kill()
-            await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in family.stdout.split()), "all stop")
+            await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in family), "all stop")
 
 
 def ready(log: Path) -> list[int]:

@@ -119,7 +119,9 @@ async def test_each_attempt_to_deliver_is_traced(world: Settings, provider: Prov
 async def test_a_collector_that_is_gone_stops_nothing(make_settings: Callable[..., Settings]) -> None:
     """Traces are for those who look; who asks gets his answer."""
     async with serving(make_settings(otlp_endpoint="http://127.0.0.1:1")) as server:
-        await keep((await server.client(EVERYTHING)).http, patient("p"))
+        client = (await server.client(EVERYTHING)).http
+        await keep(client, patient("p"))
+        assert (await client.get("/fhir/Patient/p")).status_code == 200
 
 
 async def test_the_web_framework_tells_nobody_anything(
