@@ -18,6 +18,7 @@ import orjson
 import psycopg
 from psycopg import sql
 
+from bench.ours import as_owner
 from bench.rest import resources
 from bench.rest.resources import Resource
 from fhir_server.r4.resource_types import TYPE_NUMBER
@@ -118,7 +119,7 @@ def fill(dsn: str, archive: Archive, numbers: range, *, lot: bool = False) -> No
     known = {field.name for field in fields(IndexRows)}
     filled = {*INDEX, *NOT_MADE, "references", "present", "version"}
     assert known == filled, f"the index has tables that this loader does not fill: {known ^ filled}"
-    with psycopg.connect(dsn, autocommit=True) as connection:
+    with as_owner(dsn) as connection:
         made_again = _drop_indexes(connection)
         chunks = [numbers[start : start + CHUNK] for start in range(0, len(numbers), CHUNK)]
         with ProcessPoolExecutor(os.cpu_count()) as pool:
@@ -167,8 +168,8 @@ def _copy_chunk(dsn: str, archive: Archive, numbers: range, lot: bool) -> None:
         )
         for field, (table, _, _) in INDEX.items():
             rows[table].extend(_flat(getattr(index, field), number))
-    with psycopg.connect(dsn) as connection:
-        connection.execute("set synchronous_commit = off")
+    with as_owner(dsn) as connection, connection.transaction():
+        connection.execute("set local synchronous_commit = off")
         names, kinds = [name for name, _ in RESOURCE], [kind for _, kind in RESOURCE]
         _copy(connection, "resource", names, kinds, rows["resource"])
         for table, columns, types in INDEX.values():

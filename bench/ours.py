@@ -11,6 +11,9 @@ import urllib.request
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
+
+import psycopg
 
 from fhir_server.app import Parts
 
@@ -78,3 +81,8 @@ def _is_ready(port: int) -> bool:
             return answer.status == 200
     except OSError:
         return False
+
+
+def as_owner(dsn: str) -> psycopg.Connection[Any]:
+    """A connection that may what the role of the server may not: COPY, VACUUM, DDL; of the first tenant."""
+    return psycopg.connect(dsn, autocommit=True, options="-c dmst.tenant=0")

@@ -117,6 +117,7 @@ async def build(settings: Settings, metrics: Metrics | None = None) -> AsyncGene
             connections=settings.connections,
             statement_timeout_ms=settings.statement_timeout_ms,
             metrics=metrics,
+            tenant=settings.tenant,
         )
         await database.open()
         stack.push_async_callback(database.close)
@@ -126,18 +127,20 @@ async def build(settings: Settings, metrics: Metrics | None = None) -> AsyncGene
         await stack.enter_async_context(_beside(parameters.keep_fresh()))
         blobs = make_blobs(settings, metrics)
         await asyncio.to_thread(blobs.open)
-        uploads = Uploads(database, settings.data / "uploads", hours=settings.upload_hours)
+        uploads = Uploads(database, settings.home / "uploads", hours=settings.upload_hours)
         await uploads.open()
         commits = Commits(database, parameters, metrics=metrics)
         accesses = AccessLog(database, sync=settings.audit_sync, metrics=metrics)
         stack.push_async_callback(commits.drain)
         stack.push_async_callback(accesses.drain)
-        transient = Transient(Redis.from_url(redis_url, socket_timeout=2, socket_connect_timeout=2))
+        transient = Transient(
+            Redis.from_url(redis_url, socket_timeout=2, socket_connect_timeout=2), tenant=settings.tenant
+        )
         stack.push_async_callback(transient.close)
         searches = Search(await stack.enter_async_context(_for_searches(database, settings, metrics)))
         archive = Archive.over(database, searches, blobs, accesses, metrics)
         door = Door(commits)
-        jobs = Jobs(PsycopgConnector(conninfo=postgres))
+        jobs = Jobs(PsycopgConnector(conninfo=postgres), tenant=settings.tenant)
         bulk = Bulk(database=database, blobs=blobs, jobs=jobs, accesses=accesses, settings=settings)
         recipients = recipient_file.load(settings.recipients)
         documents = DocumentIntake(
@@ -206,7 +209,7 @@ def make_blobs(settings: Settings, metrics: Metrics) -> BlobStore:
     from fhir_server.store import blobs_s3  # its client is an extra, for those who have such a store
 
     return blobs_s3.connect(
-        settings.blob_bucket,
+        f"{settings.blob_bucket.rstrip('/')}/{settings.tenant_folder}".rstrip("/"),
         endpoint=settings.s3_endpoint,
         region=settings.s3_region,
         access_key=secret(settings.s3_access_key),

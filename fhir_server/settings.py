@@ -22,6 +22,9 @@ class Settings(BaseSettings):
     )
 
     data: Path = Field(default=Path("var"), description="Folder of everything kept on disk.")
+    tenant: int = Field(
+        default=0, ge=0, le=32_767, description="Number of the prevention service whose records these processes serve."
+    )
     host: str = Field(default="127.0.0.1", description="Address that the server listens on.")
     port: int = Field(default=8080, ge=0, le=65535, description="Port that the server listens on.")
     base_url: str | None = Field(default=None, description="Address under which clients see the server.")
@@ -117,8 +120,18 @@ class Settings(BaseSettings):
     max_import_mb: int = Field(default=10_240, ge=1, description="Largest body of $import accepted.")
 
     @cached_property
+    def tenant_folder(self) -> str:
+        """The folder of this tenant in what several share; the first has none."""
+        return f"tenant-{self.tenant}" if self.tenant else ""
+
+    @cached_property
+    def home(self) -> Path:
+        """Folder of everything of this tenant; the embedded servers, which all tenants share, are in `data`."""
+        return self.data / self.tenant_folder
+
+    @cached_property
     def exports_folder(self) -> Path:
-        return self.exports or self.data / "exports"
+        return self.exports / self.tenant_folder if self.exports else self.home / "exports"
 
     @cached_property
     def blob_bucket(self) -> str | None:
@@ -127,11 +140,11 @@ class Settings(BaseSettings):
 
     @cached_property
     def blob_folder(self) -> Path:
-        return Path(self.blobs) if self.blobs else self.data / "blobs"
+        return Path(self.blobs) / self.tenant_folder if self.blobs else self.home / "blobs"
 
     @cached_property
     def incoming_folder(self) -> Path:
-        return self.incoming or self.data / "incoming"
+        return self.incoming / self.tenant_folder if self.incoming else self.home / "incoming"
 
     @cached_property
     def public_base(self) -> str:

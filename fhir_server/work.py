@@ -11,7 +11,7 @@ from adapters.scanner.drop_folder import DropFolder
 from fhir_server.app import Parts, make_adapters, make_dispatcher
 from fhir_server.dispatch import Dispatcher
 from fhir_server.metrics_port import metrics_port
-from fhir_server.outbox.jobs import BULK, DISPATCH, queue_of
+from fhir_server.outbox.jobs import Jobs
 from fhir_server.rest.metrics import Exposition
 from fhir_server.store.parameter_index import index_forever
 
@@ -24,16 +24,16 @@ HEARTBEATS_PER_SILENCE = 3
 
 async def work(parts: Parts, stop: asyncio.Event) -> None:
     """Run until `stop` is set, then finish what is under way."""
-    adapters = make_adapters(parts.recipients, parts.settings.data)
+    adapters = make_adapters(parts.recipients, parts.settings.home)
     dispatcher = make_dispatcher(parts, adapters)
     connector = PsycopgConnector(conninfo=parts.postgres, min_size=1, max_size=5 + len(parts.recipients))
-    jobs = App(connector=connector)
+    jobs, names = App(connector=connector), parts.jobs
 
-    @jobs.task(name=DISPATCH)
+    @jobs.task(name=names.dispatch)
     async def dispatch(delivery_id: str) -> None:
         await dispatcher.dispatch(delivery_id)
 
-    @jobs.task(name=BULK)
+    @jobs.task(name=names.bulk)
     async def bulk(job_id: str) -> None:
         await parts.bulk.run(job_id)
 
@@ -42,12 +42,14 @@ async def work(parts: Parts, stop: asyncio.Event) -> None:
     async with jobs.open_async(), metrics_port(Exposition(parts.metrics, parts.database), parts.settings):
         running = [
             asyncio.create_task(
-                _run_queue(jobs, queue_of(recipient.name), DELIVERIES_AT_ONCE, parts.settings.stalled_seconds)
+                _run_queue(jobs, names.queue_of(recipient.name), DELIVERIES_AT_ONCE, parts.settings.stalled_seconds)
             )
             for recipient in parts.recipients
         ]
-        running.append(asyncio.create_task(_run_queue(jobs, BULK, BULK_JOBS_AT_ONCE, parts.settings.stalled_seconds)))
-        running.append(asyncio.create_task(_revive(jobs, dispatcher, parts.settings.stalled_seconds)))
+        running.append(
+            asyncio.create_task(_run_queue(jobs, names.bulk, BULK_JOBS_AT_ONCE, parts.settings.stalled_seconds))
+        )
+        running.append(asyncio.create_task(_revive(jobs, names, dispatcher, parts.settings.stalled_seconds)))
         running.append(asyncio.create_task(index_forever(parts.database, parts.parameters)))
         running.append(asyncio.create_task(_watch(drop_folder, parts.settings.watch_seconds)))
         running.append(asyncio.create_task(_tidy(parts, drop_folder)))
@@ -82,22 +84,25 @@ async def _run_queue(jobs: App, queue: str, at_once: int, stalled_seconds: float
             await asyncio.sleep(1)
 
 
-async def _revive(jobs: App, dispatcher: Dispatcher, stalled_seconds: float) -> None:
+async def _revive(jobs: App, names: Jobs, dispatcher: Dispatcher, stalled_seconds: float) -> None:
     """Give the jobs of dead workers to the living, and those that failed on a bug or a lost database another try.
 
     Each try counts as an attempt of its delivery, which is given up after as many as any other.
     """
     while True:
         try:
-            for job in await jobs.job_manager.get_stalled_jobs(seconds_since_heartbeat=stalled_seconds):
-                log.warning("job of a dead worker revived", job=job.id)
-                await jobs.job_manager.retry_job(job)
-            for job in await jobs.job_manager.list_jobs_async(status="failed", task=DISPATCH):
+            for task in (names.dispatch, names.bulk):
+                for job in await jobs.job_manager.get_stalled_jobs(
+                    task_name=task, seconds_since_heartbeat=stalled_seconds
+                ):
+                    log.warning("job of a dead worker revived", job=job.id)
+                    await jobs.job_manager.retry_job(job)
+            for job in await jobs.job_manager.list_jobs_async(status="failed", task=names.dispatch):
                 pause = await dispatcher.again_in(str(job.task_kwargs["delivery_id"]))
                 if job.id is not None and pause is not None:
                     at = datetime.now(UTC) + timedelta(seconds=pause)
                     await jobs.job_manager.retry_job_by_id_async(job.id, retry_at=at)
-            for job in await jobs.job_manager.list_jobs_async(status="failed", task=BULK):
+            for job in await jobs.job_manager.list_jobs_async(status="failed", task=names.bulk):
                 if job.id is not None:  # until its time is over: the job itself then gives up
                     await jobs.job_manager.retry_job_by_id_async(job.id, retry_at=datetime.now(UTC))
         except Exception:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import httpx
 import orjson
+import psycopg
 from fastapi import FastAPI
 from pydantic import SecretStr
 
@@ -67,6 +68,11 @@ class Server:
             cursor = await connection.execute(statement.encode(), values)
             return await cursor.fetchall() if cursor.description else []
 
+    async def as_owner(self, statement: str) -> None:
+        """A statement that the role of the server may not make: it owns no table."""
+        async with await psycopg.AsyncConnection.connect(self.database.dsn, autocommit=True) as connection:
+            await connection.execute(statement.encode())
+
 
 def settings_of(dsn: str, redis_url: str, data: Path, **changes: object) -> Settings:
     """Settings for one database and one data folder, with whatever a test wants to be different."""
@@ -86,7 +92,7 @@ async def serving(settings: Settings) -> AsyncGenerator[Server]:
     app = application.create(settings)
     postgres = settings.postgres
     assert postgres is not None
-    database = Database(postgres.get_secret_value(), connections=4, statement_timeout_ms=15_000)
+    database = Database(postgres.get_secret_value(), connections=4, statement_timeout_ms=15_000, tenant=settings.tenant)
     try:
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(app.router.lifespan_context(app))

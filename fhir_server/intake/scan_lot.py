@@ -118,7 +118,7 @@ class LotIntake:
 
     async def forget_abandoned(self) -> int:
         """Remove what archives were unpacked to by a process that died; returns how many. What is being read stays."""
-        folder = self._settings.data / "unpacked"
+        folder = self._settings.home / "unpacked"
         forgotten = 0
         for left in list(folder.iterdir()) if folder.is_dir() else []:
             with contextlib.suppress(Conflict):
@@ -154,7 +154,7 @@ class LotIntake:
         return _Opened(delivered, manifest, seal, await self._facts(delivered, manifest, seal, received), index)
 
     def _unpacked(self, path: Path) -> Path:
-        return self._settings.data / "unpacked" / path.stem
+        return self._settings.home / "unpacked" / path.stem
 
     def _unpack(self, path: Path) -> Path:
         if path.suffix != ".zip":

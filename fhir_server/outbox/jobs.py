@@ -12,21 +12,23 @@ from procrastinate.manager import JobManager
 
 from fhir_server.store.database import Connection
 
-DISPATCH = "dispatch"
-BULK = "bulk"
-"""The task of a bulk job, and its queue."""
-
-
-def queue_of(recipient: str) -> str:
-    """Each recipient has a queue of its own: one that is slow or down blocks nobody else."""
-    return f"dispatch:{recipient}"
-
 
 class Jobs:
-    """Writes jobs over somebody else's connection."""
+    """Writes jobs over somebody else's connection.
 
-    def __init__(self, connector: PsycopgConnector) -> None:
+    Tenants share the tables of the jobs, which hold ids and nothing else; each has tasks and queues of its own.
+    """
+
+    def __init__(self, connector: PsycopgConnector, *, tenant: int = 0) -> None:
         self._manager = JobManager(connector)
+        self._of_tenant = f"@{tenant}" if tenant else ""
+        self.dispatch = f"dispatch{self._of_tenant}"
+        self.bulk = f"bulk{self._of_tenant}"
+        """The task of a bulk job, and its queue."""
+
+    def queue_of(self, recipient: str) -> str:
+        """Each recipient has a queue of its own: one that is slow or down blocks nobody else."""
+        return f"dispatch:{recipient}{self._of_tenant}"
 
     async def defer_dispatch(
         self, connection: Connection, deliveries: Iterable[tuple[str, str]], *, at: datetime | None = None
@@ -34,10 +36,10 @@ class Jobs:
         """One job for each (delivery id, recipient), to be run now or `at`."""
         jobs = [
             Job(
-                queue=queue_of(recipient),
+                queue=self.queue_of(recipient),
                 lock=None,
                 queueing_lock=None,
-                task_name=DISPATCH,
+                task_name=self.dispatch,
                 task_kwargs={"delivery_id": delivery_id},
                 scheduled_at=at,
             )
@@ -48,5 +50,5 @@ class Jobs:
 
     async def defer_bulk(self, connection: Connection, job_id: str) -> None:
         """A bulk job, to be worked on as soon as a worker is free."""
-        job = Job(queue=BULK, lock=None, queueing_lock=None, task_name=BULK, task_kwargs={"job_id": job_id})
+        job = Job(queue=self.bulk, lock=None, queueing_lock=None, task_name=self.bulk, task_kwargs={"job_id": job_id})
         await self._manager.batch_defer_jobs_async(jobs=[job], connection=connection)

@@ -97,7 +97,7 @@ class Packer:
         self.count += 1
 
     def copies(self) -> dict[str, bytes]:
-        """The rows of each table, by the name of the statement that takes them."""
+        """The rows of each table, by its name."""
         if not self.count:
             return {}
         self._tokens.sort()
@@ -110,11 +110,11 @@ class Packer:
             for part in (_WORD.pack(3, 4, param, len(word)), word, _RID.pack(8, rid))
         ]
         return {
-            "copy_resources": b"".join((*self._resources, _END)),
-            "copy_tokens": b"".join((_HEAD, *self._tokens, _END)),
-            "copy_periods": b"".join((_HEAD, *self._periods, _END)),
-            "copy_words": b"".join((_HEAD, *words, _END)),
-            "copy_measures": "".join(self._measures).encode(),
+            "resource": b"".join((*self._resources, _END)),
+            "token": b"".join((_HEAD, *self._tokens, _END)),
+            "period": b"".join((_HEAD, *self._periods, _END)),
+            "word": b"".join((_HEAD, *words, _END)),
+            "measure": "".join(self._measures).encode(),
         }
 
 
@@ -306,14 +306,17 @@ async def _copy(
     connection: Connection, prepared: Prepared, updated: datetime, instant: Callable[[datetime], str]
 ) -> None:
     moment = struct.pack(">q", (updated - _POSTGRES_EPOCH) // timedelta(microseconds=1))
-    for name, rows in prepared.copies.items():
+    if prepared.copies:
+        await connection.execute(SQL["incoming"])
+    for table, rows in prepared.copies.items():
         stamped = rows
-        if name == "copy_resources":
+        if table == "resource":
             stamp = prepared.stamp
             assert rows.count(stamp.text) == rows.count(stamp.binary) == prepared.count, "a stamp stands elsewhere too"
             stamped = rows.replace(stamp.text, instant(updated).encode()).replace(stamp.binary, moment)
-        async with connection.cursor().copy(SQL[name]) as copy:
+        async with connection.cursor().copy(SQL[f"copy_{table}"]) as copy:
             await copy.write(stamped)
+        await connection.execute(SQL[f"take_{table}"])
     await index_rows.insert(connection, prepared.others)
     await keep(connection, prepared.labels)
 

@@ -21,6 +21,7 @@ from psycopg import AsyncConnection, errors, sql
 
 from fhir_server.metrics import Metrics, Samples
 from fhir_server.outcomes import Failure, StorageFull, Unavailable
+from fhir_server.store import queries
 
 Connection = AsyncConnection[tuple[Any, ...]]
 
@@ -35,6 +36,7 @@ _PLANS: Final[dict[Plans, bytes]] = {
     "generic": b"set plan_cache_mode = force_generic_plan",
 }
 
+TENANCY = queries.load("tenancy")
 MINIMUM_VERSION = 150_000
 SESSION = (
     "set jit = off",
@@ -65,7 +67,7 @@ def translate(error: psycopg.Error) -> Failure | psycopg.Error:
 
 
 class Database:
-    """Connections to one PostgreSQL database.
+    """Connections to one PostgreSQL database, that see the rows of one tenant (docs/adr/0009).
 
     `connection()` lends one in autocommit; `transaction()` lends one inside a transaction, with generic plans. Both
     raise Unavailable when PostgreSQL is gone, and reconnect by themselves when it is back.
@@ -79,9 +81,11 @@ class Database:
         statement_timeout_ms: int,
         metrics: Metrics | None = None,
         name: str = "primary",
+        tenant: int = 0,
     ) -> None:
         self.dsn = dsn
         self.name = name
+        self.tenant = tenant
         self._metrics = metrics or Metrics()
         self._metrics.pools.append(self._in_use)
         self._busy = 0
@@ -91,11 +95,16 @@ class Database:
         self._timeout = statement_timeout_ms
 
     async def open(self) -> None:
-        """Check that the server is there and new enough. Raises Unavailable otherwise."""
+        """Check that the server is there, new enough, and keeps tenants apart. Raises Unavailable otherwise."""
         async with self.connection() as connection:
             version = connection.info.server_version
             if version < MINIMUM_VERSION:
                 raise Unavailable(f"PostgreSQL 15 or newer is needed, this one is {version // 10_000}")
+            held = await (await connection.execute(TENANCY["is_held"])).fetchone()
+            if held != (True,):
+                raise Unavailable(
+                    "This role of PostgreSQL bypasses row-level security: name another in DMST_FHIR_POSTGRES"
+                )
 
     async def close(self) -> None:
         for idle in self._idle.values():
@@ -147,8 +156,10 @@ class Database:
         except psycopg.Error as error:
             raise Unavailable("The database is out of reach; try again") from error
         try:
-            for statement in (*SESSION, f"set statement_timeout = {self._timeout}"):
+            tenant, timeout = f"set dmst.tenant = {self.tenant}", f"set statement_timeout = {self._timeout}"
+            for statement in (*SESSION, tenant, timeout):
                 await connection.execute(statement.encode())
+            await connection.execute(TENANCY["become_the_role"])
         except BaseException:  # a cancelled task too must not leave it open
             await connection.close()
             raise
@@ -205,6 +216,7 @@ async def migrate(dsn: str) -> list[str]:
         raise Unavailable("The database is out of reach; try again") from error
     async with connection:
         await connection.execute("select pg_advisory_lock(hashtext('dmst-fhir migrations'))")
+        await connection.execute("set dmst.tenant = 0")  # what a migration may have to touch is said by itself
         await connection.execute(
             "create table if not exists schema_migration ("
             " number integer primary key, name text not null, sha256 text not null,"
@@ -229,4 +241,5 @@ async def migrate(dsn: str) -> list[str]:
             async with connection.transaction():
                 await connection.execute(sql.SQL(SchemaManager.get_schema()))
             applied.append("jobs")
+        await connection.execute(TENANCY["prepare"])
     return applied

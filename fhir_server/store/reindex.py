@@ -35,7 +35,8 @@ async def bring_up_to_date(database: Database) -> int:
     """
     async with database.transaction() as connection:
         await connection.execute("set local statement_timeout = 0")
-        version, content = await (await connection.execute(SQL["hold_index"])).fetchone() or (0, False)
+        await connection.execute(SQL["begin_index"])
+        ((version, content),) = await (await connection.execute(SQL["hold_index"])).fetchall()
         if (version, content) == (INDEX_VERSION, REGISTRY.content):
             return 0
         await connection.execute(SQL["state_version"], (INDEX_VERSION, REGISTRY.content))

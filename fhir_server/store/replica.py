@@ -39,7 +39,12 @@ class Replica(Database):
         metrics: Metrics,
     ) -> None:
         super().__init__(
-            dsn, connections=connections, statement_timeout_ms=statement_timeout_ms, metrics=metrics, name="replica"
+            dsn,
+            connections=connections,
+            statement_timeout_ms=statement_timeout_ms,
+            metrics=metrics,
+            name="replica",
+            tenant=primary.tenant,
         )
         self._primary = primary
         self._oldest = oldest_seconds

@@ -20,8 +20,9 @@ PROGRESS_SECONDS = 3600
 class Transient:
     """Counters and progress."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, *, tenant: int = 0) -> None:
         self._redis = redis
+        self._prefix = f"dmst-fhir:{tenant}"
         self._here: dict[str, int] = defaultdict(int)
 
     async def close(self) -> None:
@@ -35,7 +36,7 @@ class Transient:
 
     async def count(self, what: str, *, add: int = 0) -> int:
         """How often `what` happened in this minute, after adding `add`."""
-        key = f"dmst-fhir:count:{what}:{int(time.time()) // MINUTE}"
+        key = f"{self._prefix}:count:{what}:{int(time.time()) // MINUTE}"
         try:
             if not add:
                 return int(await self._redis.get(key) or 0)
@@ -53,14 +54,14 @@ class Transient:
     async def show_progress(self, lot: str, done: int, of: int) -> None:
         """Tell whoever looks how far a lot has come."""
         try:
-            await self._redis.set(f"dmst-fhir:progress:{lot}", f"{done}/{of}", ex=PROGRESS_SECONDS)
+            await self._redis.set(f"{self._prefix}:progress:{lot}", f"{done}/{of}", ex=PROGRESS_SECONDS)
         except (RedisError, OSError):
             log.debug("progress not shown: redis is out of reach")
 
     async def progress(self, lot: str) -> tuple[int, int] | None:
         """(done, of) of a lot under way, None when nobody knows."""
         try:
-            text = await self._redis.get(f"dmst-fhir:progress:{lot}")
+            text = await self._redis.get(f"{self._prefix}:progress:{lot}")
         except (RedisError, OSError):
             return None
         if not text:

@@ -170,7 +170,7 @@ async def test_the_request_is_named_in_a_failure(fhir_client: httpx.AsyncClient)
 async def test_without_its_tables_the_server_fails_politely(server: Server, fhir_client: httpx.AsyncClient) -> None:
     """500 with a number to quote, and not a word of what went wrong."""
     await put(fhir_client, patient("p"))
-    await server.rows("alter table resource rename to gone_away")
+    await server.as_owner("alter table resource rename to gone_away")
     answer = await fhir_client.get("/fhir/Patient/p")
     assert (answer.status_code, codes(answer)) == (500, ["exception"])
     assert answer.headers["x-request-id"] in answer.json()["issue"][0]["diagnostics"]

@@ -7,7 +7,7 @@ import pytest
 from psycopg import errors
 
 from fhir_server.outcomes import StorageFull, Unavailable
-from fhir_server.store.database import Database, translate
+from fhir_server.store.database import Connection, Database, translate
 
 
 async def number(database: Database) -> int:
@@ -86,9 +86,15 @@ async def test_a_connection_that_the_server_ended_is_replaced(database_dsn: str)
     database = Database(database_dsn, connections=1, statement_timeout_ms=5_000)
     with pytest.raises(Unavailable):
         async with database.connection() as connection:
-            await connection.execute("select pg_terminate_backend(pg_backend_pid())")
+            await end(connection)
     assert await number(database) == 7
     await database.close()
+
+
+async def end(connection: Connection) -> None:
+    """As an operator may: the role of the server may not end its own session."""
+    await connection.execute("reset role")
+    await connection.execute("select pg_terminate_backend(pg_backend_pid())")
 
 
 async def test_connections_that_the_server_ended_while_they_rested_are_replaced(database_dsn: str) -> None:

@@ -1,7 +1,9 @@
 -- name: insert
 -- Accesses and refusals of this moment.
-copy access (at, interaction, outcome, client_id, role, purpose, type, resource_id, version,
-             patient_id, query, recipient, request_id) from stdin
+insert into access (at, interaction, outcome, client_id, role, purpose, type, resource_id, version,
+                    patient_id, query, recipient, request_id)
+select * from unnest(%s::timestamptz[], %s::text[], %s::smallint[], %s::text[], %s::text[], %s::text[], %s::smallint[],
+                     %s::text[], %s::integer[], %s::text[], %s::text[], %s::text[], %s::text[])
 
 -- name: read
 -- One access.

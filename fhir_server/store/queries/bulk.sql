@@ -24,7 +24,7 @@ select job_id from bulk_job where job_id = any(%s)
 
 -- name: hold_job
 -- One process at a time works on a job; the lock is that of the session.
-select pg_try_advisory_lock(%s)
+select pg_try_advisory_lock(hashint8extended(%s, current_setting('dmst.tenant')::bigint))
 
 -- name: moment
 -- What the clock of the database says.
@@ -97,7 +97,7 @@ update bulk_job set reached = %s where job_id = %s and reached = %s and state = 
 -- name: keep_file
 -- How much of a file is on disk for good.
 insert into bulk_file (job_id, name, kind, type, resources, size) values (%s, %s, %s, %s, %s, %s)
-on conflict (job_id, name) do update set resources = excluded.resources, size = excluded.size
+on conflict (tenant, job_id, name) do update set resources = excluded.resources, size = excluded.size
 
 -- name: files_of
 -- The files of a job.
@@ -156,7 +156,7 @@ select %s, %s, * from unnest(%s::bigint[], %s::text[], %s::smallint[], %s::text[
 -- Lines that were refused.
 insert into bulk_refusal (job_id, position, line, issues)
 select %s, %s, n.line, n.issues from unnest(%s::bigint[], %s::jsonb[]) as n(line, issues)
-on conflict (job_id, position, line) do nothing
+on conflict (tenant, job_id, position, line) do nothing
 
 -- name: count_refusals
 -- How many refusals are kept.
@@ -192,26 +192,63 @@ select line, issues from bulk_refusal where job_id = %s and position = %s and li
 -- The files that have refused lines.
 select position, count(*) from bulk_refusal where job_id = %s group by position order by position
 
--- name: copy_resources
+-- name: incoming
+-- COPY is refused where policies hold, so rows come by way of tables of the session, which nobody has to flush or to log.
+do $$
+begin
+    if to_regclass('pg_temp.incoming_resource') is null then
+        create temporary table incoming_resource (
+            rid bigint, type smallint, id text collate "C", version integer, deleted boolean, own_hash bigint,
+            refs bigint[], present smallint[], updated timestamptz, doc bytea
+        ) on commit delete rows;
+        alter table incoming_resource alter column doc set storage external;  -- it is compressed where it is kept
+        create temporary table incoming_token (h bigint, rid bigint) on commit delete rows;
+        create temporary table incoming_period (param integer, low bigint, high bigint, rid bigint) on commit delete rows;
+        create temporary table incoming_word (param integer, folded text collate "C", rid bigint) on commit delete rows;
+        create temporary table incoming_measure (h bigint, low numeric, high numeric, rid bigint) on commit delete rows;
+    end if;
+end $$
+
+-- name: copy_resource
 -- First versions, as PostgreSQL's binary COPY.
-copy resource (rid, type, id, version, deleted, own_hash, refs, present, updated, doc) from stdin (format binary)
+copy incoming_resource (rid, type, id, version, deleted, own_hash, refs, present, updated, doc) from stdin (format binary)
 
--- name: copy_tokens
+-- name: copy_token
 -- Index rows of equality-like search, sorted.
-copy token (h, rid) from stdin (format binary)
+copy incoming_token (h, rid) from stdin (format binary)
 
--- name: copy_periods
+-- name: copy_period
 -- Index rows of date search, sorted.
-copy period (param, low, high, rid) from stdin (format binary)
+copy incoming_period (param, low, high, rid) from stdin (format binary)
 
--- name: copy_words
+-- name: copy_word
 -- Index rows of string search, sorted.
-copy word (param, folded, rid) from stdin (format binary)
+copy incoming_word (param, folded, rid) from stdin (format binary)
 
--- name: copy_measures
+-- name: copy_measure
 -- Index rows of numbers and quantities, sorted, as text: PostgreSQL reads a number quicker than it is packed.
-copy measure (h, low, high, rid) from stdin
+copy incoming_measure (h, low, high, rid) from stdin
+
+-- name: take_resource
+-- What came in, kept.
+insert into resource (rid, type, id, version, deleted, own_hash, refs, present, updated, doc) select * from incoming_resource
+
+-- name: take_token
+-- What came in, kept.
+insert into token (h, rid) select * from incoming_token
+
+-- name: take_period
+-- What came in, kept.
+insert into period (param, low, high, rid) select * from incoming_period
+
+-- name: take_word
+-- What came in, kept.
+insert into word (param, folded, rid) select * from incoming_word
+
+-- name: take_measure
+-- What came in, kept.
+insert into measure (h, low, high, rid) select * from incoming_measure
 
 -- name: analyze
 -- What the planner must know after a large import.
-analyze resource, token, period, word, measure, place, narrative
+select dmst_analyze()

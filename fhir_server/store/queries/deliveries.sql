@@ -2,7 +2,7 @@
 -- New deliveries; one that exists already (the same document to the same recipient) is left as it is.
 insert into delivery (delivery_id, recipient, document_reference_id, patient_id, state, created, updated)
 select *, 'pending', %s, %s from unnest(%s::uuid[], %s::text[], %s::text[], %s::text[])
-on conflict (recipient, document_reference_id) do nothing
+on conflict (tenant, recipient, document_reference_id) do nothing
 returning delivery_id::text, recipient
 
 -- name: read

@@ -12,5 +12,6 @@ from delivery where state in ('pending', 'sending') group by 1
 select count(*) from scan_folder where state = 'to-review'
 
 -- name: jobs
--- How many background jobs there are in each status.
-select task_name, status::text, count(*) from procrastinate_jobs group by 1, 2
+-- How many background jobs of this tenant there are in each status; outbox/jobs.py names them.
+select split_part(task_name, '@', 1), status::text, count(*) from procrastinate_jobs
+where coalesce(nullif(split_part(task_name, '@', 2), ''), '0') = current_setting('dmst.tenant') group by 1, 2

@@ -1,14 +1,20 @@
+-- name: begin_index
+-- A new tenant has no rows yet.
+insert into index_state (version) values (0) on conflict do nothing
+
 -- name: hold_index
 -- The version of the index rows, and whether words of whole resources are there; one process at a time makes them again.
 select version, content from index_state for update
 
 -- name: forget_rows
 -- Every index row.
-truncate token, period, word, measure, place, narrative, content
+with t as (delete from token), p as (delete from period), w as (delete from word), m as (delete from measure),
+     l as (delete from place), n as (delete from narrative)
+delete from content
 
 -- name: forget_contents
 -- The words of whole resources.
-truncate content
+delete from content
 
 -- name: resources_after
 -- The next resources in the order of their internal keys.

@@ -16,7 +16,8 @@ where r.type = %(type)s and r.id = %(id)s and h.version = %(version)s
 
 -- name: lock_criteria
 -- Hold the conditions of this group until its transaction ends, always in the same order.
-select pg_advisory_xact_lock(k) from (select k from unnest(%s::bigint[]) k order by k) sorted
+select pg_advisory_xact_lock(k)
+from (select hashint8extended(k, current_setting('dmst.tenant')::bigint) as k from unnest(%s::bigint[]) k order by 1) sorted
 
 -- name: load_for_update
 -- Lock and return what is there under each (type, id), in an order that cannot deadlock.

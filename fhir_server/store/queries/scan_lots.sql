@@ -1,16 +1,16 @@
 -- name: hold_lot
 -- One process at a time takes a lot in; the lock is that of the session.
-select pg_try_advisory_lock(%s)
+select pg_try_advisory_lock(hashint8extended(%s, current_setting('dmst.tenant')::bigint))
 
 -- name: let_go_of_lot
 -- The lot is free for others at once.
-select pg_advisory_unlock(%s)
+select pg_advisory_unlock(hashint8extended(%s, current_setting('dmst.tenant')::bigint))
 
 -- name: announce_lot
 -- A lot that is being received; nothing happens when it is here already.
 insert into scan_lot (lot, manifest_sha256, provider, centre, state, seal, list_id, received)
 values (%s, %s, %s, %s, 'received', %s, %s, %s)
-on conflict (lot) do nothing
+on conflict (tenant, lot) do nothing
 
 -- name: read_lot
 -- One lot.
@@ -41,7 +41,7 @@ from scan_folder where lot = %s and barcode = %s
 -- What became of a folder.
 insert into scan_folder (lot, barcode, position, state, problems, patient_id, list_id, evidence, updated)
 values (%s, %s, %s, %s, %s, %s, %s, %s, %s)
-on conflict (lot, barcode) do update
+on conflict (tenant, lot, barcode) do update
 set state = excluded.state, problems = excluded.problems, patient_id = excluded.patient_id,
     evidence = excluded.evidence, updated = excluded.updated
 
@@ -49,7 +49,7 @@ set state = excluded.state, problems = excluded.problems, patient_id = excluded.
 -- What became of the documents of a folder.
 insert into scan_document (lot, barcode, document_id, path, sha256, size, pages, media_type, state, document_reference_id)
 select %s, %s, * from unnest(%s::text[], %s::text[], %b::bytea[], %s::bigint[], %s::integer[], %s::text[], %s::text[], %s::text[])
-on conflict (lot, barcode, document_id) do update
+on conflict (tenant, lot, barcode, document_id) do update
 set state = excluded.state, document_reference_id = excluded.document_reference_id
 
 -- name: documents_of
@@ -59,7 +59,8 @@ from scan_document where lot = %s and barcode = %s order by document_id
 
 -- name: hold_contents
 -- Two lots that bring the same bytes at the same moment wait for each other here.
-select pg_advisory_xact_lock(k) from (select k from unnest(%s::bigint[]) k order by k) sorted
+select pg_advisory_xact_lock(k)
+from (select hashint8extended(k, current_setting('dmst.tenant')::bigint) as k from unnest(%s::bigint[]) k order by 1) sorted
 
 -- name: same_content
 -- Documents that are in already, with one of these contents.
