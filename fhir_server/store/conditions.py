@@ -3,9 +3,10 @@
 https://hl7.org/fhir/R4/search.html - docs/adr/0003. A condition is a question to one index table, by the internal key.
 """
 
+import contextlib
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from decimal import Decimal
 from typing import Final
 
@@ -49,8 +50,9 @@ from fhir_server.store.statement import Statement
 
 DATES: Final = {
     # prefix: (condition on the columns low and high of the resource); R4 3.1.1.4.6
-    # (ge and le name first what an index can find; the alternatives that follow are among these)
-    "eq": "({low} >= %s and {high} <= %s)",
+    # (eq, ge and le say also what follows from them: an index is read between two values of one column, not from one of
+    # them to its end, and the planner knows how few rows stand there)
+    "eq": "({low} >= %s and {low} < %s and {high} > %s and {high} <= %s)",
     "ne": "not ({low} >= %s and {high} <= %s)",
     "gt": "({high} > %s)",
     "lt": "({low} < %s)",
@@ -62,21 +64,57 @@ DATES: Final = {
 }
 NUMBERS: Final = {
     # the same for numbers, whose precision counts for eq, ne and ap only; both ends are in the range
-    "eq": "(m.low >= %s and m.high < %s)",
-    "ne": "not (m.low >= %s and m.high < %s)",
-    "gt": "(m.high > %s)",
-    "lt": "(m.low < %s)",
-    "ge": "(m.high >= %s)",
-    "le": "(m.low <= %s)",
-    "sa": "(m.low > %s)",
-    "eb": "(m.high < %s)",
-    "ap": "(m.high >= %s and m.low <= %s)",
+    "eq": "(x.low >= %s and x.low < %s and x.high >= %s and x.high < %s)",
+    "ne": "not (x.low >= %s and x.high < %s)",
+    "gt": "(x.high > %s)",
+    "lt": "(x.low < %s)",
+    "ge": "(x.high >= %s)",
+    "le": "(x.low <= %s)",
+    "sa": "(x.low > %s)",
+    "eb": "(x.high < %s)",
+    "ap": "(x.high >= %s and x.low <= %s)",
 }
 OF_FEW: Final = (ReferenceIs, ReferenceHas, IdIs, ListedIn)
 """Criteria that as a rule leave few hits, such as the documents of one worker."""
 EARTH: Final = 6_371_008.8
 """Its mean radius, in metres."""
 DEGREE: Final = math.pi * EARTH / 180
+
+
+OfIndex = (
+    TokenIs | TokenText | TokenOfType | ReferenceIs | ReferenceHas | DateIs | StringIs | UriIs | NumberIs | QuantityIs
+    | Together | Near
+)  # fmt: skip
+"""Criteria that one index table answers, by the internal key."""
+
+
+def keys(statement: Statement, resource_type: str, criterion: OfIndex) -> None:
+    """The internal keys that meet a criterion of the index, as a query of the column `rid`; some may come twice."""
+    condition(statement, resource_type, criterion, _KEYS)
+
+
+_KEYS: Final = ""
+"""In the place of a row: no row is asked, all are wanted."""
+
+
+@contextlib.contextmanager
+def _asked_of(statement: Statement, row: str, table: str) -> Generator[None]:
+    """Inside it, a condition on the rows `x` of an index table; outside, whether the row has one of these.
+
+    Row by row, it is a question that the planner cannot turn around.
+    """
+    if row == _KEYS:
+        statement.add(f"select x.rid from {table} x where (")
+        yield
+        statement.add(")")
+    elif statement.row_by_row:
+        statement.add(f"coalesce((select true from {table} x where x.rid = {row}.rid and (")
+        yield
+        statement.add(") limit 1), false)")
+    else:
+        statement.add(f"{row}.rid in (select x.rid from {table} x where")
+        yield
+        statement.add(")")
 
 
 def where(statement: Statement, query: SearchQuery) -> None:
@@ -116,22 +154,15 @@ def condition(statement: Statement, resource_type: str, criterion: Criterion, ro
             _any_date(statement, comparisons, f"{row}.updated", f"{row}.updated", as_time=True)
             statement.add(")")
         case TextHas(part, words):
-            table = "narrative" if part == "text" else "content"
-            query = f"select n.rid from {table} n where n.words @@ websearch_to_tsquery('simple', %s)"
-            statement.add(f"{row}.rid in ({query})", folded_whole(words))
+            with _asked_of(statement, row, "narrative" if part == "text" else "content"):
+                statement.add("x.words @@ websearch_to_tsquery('simple', %s)", folded_whole(words))
         case TokenIn():
             raise AssertionError("value sets are resolved before a statement is made")
         case _:
             _of_parameter(statement, criterion, row, param_key(TYPE_NUMBER[resource_type], criterion.parameter))
 
 
-Leaf = (
-    TokenIs | TokenText | TokenOfType | ReferenceIs | ReferenceHas | DateIs | StringIs | UriIs | NumberIs | QuantityIs
-    | Together | Near | Missing
-)  # fmt: skip
-
-
-def _of_parameter(statement: Statement, criterion: Leaf, row: str, param: int) -> None:
+def _of_parameter(statement: Statement, criterion: OfIndex | Missing, row: str, param: int) -> None:
     match criterion:
         case TokenIs(_, values, negated):
             statement.add("not" if negated else "")
@@ -154,9 +185,10 @@ def _of_parameter(statement: Statement, criterion: Leaf, row: str, param: int) -
             else:
                 _has_hash(statement, row, [index.uri_is(param, value) for value in values])
         case DateIs(_, comparisons):
-            statement.add(f"{row}.rid in (select p.rid from period p where p.param = %s and (", param)
-            _any_date(statement, comparisons, "p.low", "p.high")
-            statement.add("))")
+            with _asked_of(statement, row, "period"):
+                statement.add("x.param = %s and (", param)
+                _any_date(statement, comparisons, "x.low", "x.high")
+                statement.add(")")
         case NumberIs(_, comparisons):
             _has_measure(statement, row, [(index.number_of(param), one) for one in comparisons])
         case QuantityIs(_, comparisons):
@@ -189,10 +221,11 @@ def _joined(statement: Statement, resource_type: str, criteria: Iterable[Criteri
 
 
 def _has_hash(statement: Statement, row: str, hashes: Sequence[int]) -> None:
-    if len(hashes) == 1:
-        statement.add(f"{row}.rid in (select t.rid from token t where t.h = %s)", hashes[0])
-    else:
-        statement.add(f"{row}.rid in (select t.rid from token t where t.h = any(%s))", list(hashes))
+    with _asked_of(statement, row, "token"):
+        if len(hashes) == 1:
+            statement.add("x.h = %s", hashes[0])
+        else:
+            statement.add("x.h = any(%s)", list(hashes))
 
 
 def token_hashes(param: int, values: Iterable[TokenValue]) -> list[int]:
@@ -207,19 +240,19 @@ def _token_hash(param: int, system: str | None, code: str | None) -> int:
 
 
 def _has_word(statement: Statement, row: str, param: int, mode: str, words: Iterable[str]) -> None:
-    statement.add(f"{row}.rid in (select w.rid from word w where")
-    for number, word in enumerate(words):
-        statement.add("or" if number else "")
-        match mode:
-            case "equals":
-                statement.add("(w.param = %s and w.folded = %s)", param, word)
-            case "contains":
-                statement.add("(w.param = %s and w.folded like %s)", param, f"%{_as_pattern(word)}%")
-            case "ends":
-                statement.add("(w.param = %s and w.folded like %s)", param, f"%{_as_pattern(word)}")
-            case _:
-                statement.add("(w.param = %s and w.folded >= %s and w.folded < %s)", param, word, word + "\U0010ffff")
-    statement.add(")")
+    with _asked_of(statement, row, "word"):
+        for number, word in enumerate(words):
+            statement.add("or" if number else "")
+            match mode:
+                case "equals":
+                    statement.add("(x.param = %s and x.folded = %s)", param, word)
+                case "contains":
+                    statement.add("(x.param = %s and x.folded like %s)", param, f"%{_as_pattern(word)}%")
+                case "ends":
+                    statement.add("(x.param = %s and x.folded like %s)", param, f"%{_as_pattern(word)}")
+                case _:
+                    end = word + "\U0010ffff"
+                    statement.add("(x.param = %s and x.folded >= %s and x.folded < %s)", param, word, end)
 
 
 def _as_pattern(word: str) -> str:
@@ -240,6 +273,8 @@ def _any_date(
 
 def _bounds(prefix: str, low: int, high: int) -> tuple[int, ...]:
     match prefix:
+        case "eq":
+            return low, high, low, high
         case "gt" | "sa":
             return (high,)
         case "lt" | "eb":
@@ -256,16 +291,17 @@ def _bounds(prefix: str, low: int, high: int) -> tuple[int, ...]:
 
 
 def _has_measure(statement: Statement, row: str, comparisons: Iterable[tuple[int, NumberComparison]]) -> None:
-    statement.add(f"{row}.rid in (select m.rid from measure m where")
-    for number, (key, one) in enumerate(comparisons):
-        statement.add("or" if number else "")
-        statement.add(f"(m.h = %s and {NUMBERS[one.prefix]})", key, *_ends(one))
-    statement.add(")")
+    with _asked_of(statement, row, "measure"):
+        for number, (key, one) in enumerate(comparisons):
+            statement.add("or" if number else "")
+            statement.add(f"(x.h = %s and {NUMBERS[one.prefix]})", key, *_ends(one))
 
 
 def _ends(one: NumberComparison) -> tuple[Decimal, ...]:
     match one.prefix:
-        case "eq" | "ne":
+        case "eq":
+            return one.low, one.high, one.low, one.high
+        case "ne":
             return one.low, one.high
         case "ap":  # R4 proposes 10 %, and never less than the digits stand for
             margin = abs(one.value) / 10
@@ -301,18 +337,19 @@ def _together(statement: Statement, row: str, criterion: Together, key: int) -> 
 def _near(statement: Statement, row: str, one: Near) -> None:
     """Within a band of latitude, which has an index, and there by the great circle."""
     band = one.metres / DEGREE + 1e-9
-    statement.add(
-        f"{row}.rid in (select p.rid from place p where p.latitude between %s and %s"
-        " and 2 * %s * asin(sqrt(least(1, power(sin(radians(p.latitude - %s) / 2), 2) + cos(radians(%s))"
-        " * cos(radians(p.latitude)) * power(sin(radians(p.longitude - %s) / 2), 2)))) <= %s)",
-        one.latitude - band,
-        one.latitude + band,
-        EARTH,
-        one.latitude,
-        one.latitude,
-        one.longitude,
-        one.metres,
-    )
+    with _asked_of(statement, row, "place"):
+        statement.add(
+            "x.latitude between %s and %s"
+            " and 2 * %s * asin(sqrt(least(1, power(sin(radians(x.latitude - %s) / 2), 2) + cos(radians(%s))"
+            " * cos(radians(x.latitude)) * power(sin(radians(x.longitude - %s) / 2), 2)))) <= %s",
+            one.latitude - band,
+            one.latitude + band,
+            EARTH,
+            one.latitude,
+            one.latitude,
+            one.longitude,
+            one.metres,
+        )
 
 
 def _chained(statement: Statement, criterion: Chained, row: str, param: int) -> None:

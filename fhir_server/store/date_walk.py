@@ -12,7 +12,9 @@ from typing import Any, Final
 from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.r4.search_criteria import SearchQuery
 from fhir_server.store import conditions
+from fhir_server.store.conditions import OfIndex
 from fhir_server.store.database import Connection
+from fhir_server.store.narrowing import meeting
 from fhir_server.store.ordering import LAST, Place
 from fhir_server.store.search_index import param_key
 from fhir_server.store.statement import Statement
@@ -75,14 +77,17 @@ async def _hits(
 ) -> list[Row]:
     """Those of the chunk that meet the criteria, in its order; one with several dates where its place is."""
     values = {rid: value for value, rid in reversed(chunk)}
+    of_index = [one for one in query.criteria if isinstance(one, OfIndex)]
+    met = await meeting(connection, query.resource_type, of_index, list(values)) if of_index else list(values)
     own = "max(p.high)" if query.sort[0].descending else "min(p.low)"
     statement = Statement(
         "select r.rid, r.id, r.version, r.updated, r.doc,"
         f" (select {own} from period p where p.rid = r.rid and p.param = %s) from resource r where",
         _param(query),
+        row_by_row=True,
     )
     conditions.where(statement, query)
-    statement.add("and r.rid = any(%s)", list(values))
+    statement.add("and r.rid = any(%s)", met)
     if after and after.newest is not None:
         statement.add("and r.rid <= %s", after.newest)
     found = {row[0]: row for row in await statement.rows(connection, binary=True)}

@@ -108,6 +108,12 @@ def beyond(statement: Statement, keys: Sequence[Key], place: Place) -> None:
     statement.add(")")
 
 
+def as_it_was(statement: Statement, place: Place) -> None:
+    """Later pages do not show what was created after the first one."""
+    if place.newest is not None:
+        statement.add("and r.rid <= %s", place.newest)
+
+
 def order_by(statement: Statement, keys: Sequence[Key]) -> None:
     """The `order by` of these keys; the internal key makes the order total."""
     if not keys:

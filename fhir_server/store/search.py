@@ -21,8 +21,8 @@ from fhir_server.r4.search_criteria import (
     TokenIs,
     UriIs,
 )
-from fhir_server.store import conditions, ordering
-from fhir_server.store.database import Connection, Database
+from fhir_server.store import conditions, narrowing, ordering
+from fhir_server.store.database import Connection, Database, Plans
 from fhir_server.store.date_walk import walked
 from fhir_server.store.ordering import MOST_SORTED, Key, Place
 from fhir_server.store.resolving import resolved
@@ -59,7 +59,7 @@ class Search:
 
     async def page(self, query: SearchQuery, after: Place | None) -> Page:
         """One page of hits. Raises BadParameter, TooCostly, and Unavailable when the statement takes too long."""
-        async with self._database.connection("generic" if _is_by_one_hash(query) else "custom") as connection:
+        async with self._database.connection(_plans(query)) as connection:
             query = await resolved(connection, query)
             if query.only_count or query.count == 0:
                 return Page((), None, await _total(connection, query, None))
@@ -78,7 +78,8 @@ class Search:
         """The statement of a search and how PostgreSQL carried it out (EXPLAIN ANALYZE, as JSON)."""
         async with self._database.connection() as connection:
             query = await resolved(connection, query)
-            statement = _select(query, ordering.keys_of(query), None)
+            select = narrowing.ordered if narrowing.is_of_few(query) else _select
+            statement = select(query, ordering.keys_of(query), None)
             explained = Statement("explain (analyze, buffers, format json)")
             explained.add(str(statement), *statement.values)
             ((plan,),) = await explained.rows(connection)
@@ -101,6 +102,10 @@ def condition_lock(resource_type: str, pairs: Sequence[tuple[str, str]]) -> int:
     return hashed(TYPE_NUMBER[resource_type], "condition", *(part for pair in sorted(pairs) for part in pair))
 
 
+def _plans(query: SearchQuery) -> Plans:
+    return "generic" if _is_by_one_hash(query) or narrowing.is_of_few(query) else "custom"
+
+
 def _is_by_one_hash(query: SearchQuery) -> bool:
     """True for the newest resources with one value, such as the documents of a worker: any value has the same plan."""
     if len(query.criteria) != 1 or query.sort or query.only_count or query.total != "none":
@@ -116,7 +121,11 @@ def _is_by_one_hash(query: SearchQuery) -> bool:
 
 async def _page(connection: Connection, query: SearchQuery, after: Place | None) -> tuple[list[Found], Place | None]:
     keys = ordering.keys_of(query)
-    rows = await walked(connection, query, after)
+    rows = await narrowing.narrowed(connection, query, after)
+    if rows is None and not narrowing.is_of_few(query):
+        rows = await walked(connection, query, after)
+    if rows is None and narrowing.is_sorted_in_index(query):
+        rows = await narrowing.sorted_in_index(connection, query, keys, after)
     if rows is None:
         rows = await _select(query, keys, after).rows(connection, binary=True)
     if len(rows) <= query.count:
@@ -135,7 +144,7 @@ def _select(query: SearchQuery, keys: Sequence[Key], after: Place | None) -> Sta
     conditions.where(statement, query)
     if after:
         ordering.beyond(statement, keys, after)
-        _as_it_was(statement, after)
+        ordering.as_it_was(statement, after)
     ordering.order_by(statement, keys)
     statement.add("limit %s", query.count + 1)
     return statement
@@ -148,7 +157,7 @@ async def _page_in_memory(
     statement = Statement("select r.rid, r.id, r.version, r.updated, r.doc from resource r where")
     conditions.where(statement, query)
     if after:
-        _as_it_was(statement, after)
+        ordering.as_it_was(statement, after)
     statement.add("limit %s", MOST_SORTED + 1)
     found = {row[0]: Found(*row) for row in await statement.rows(connection, binary=True)}
     if len(found) > MOST_SORTED:
@@ -168,12 +177,6 @@ async def _page_in_memory(
     return hits, Place(*page[-1], newest)
 
 
-def _as_it_was(statement: Statement, after: Place) -> None:
-    """Later pages do not show what was created after the first one."""
-    if after.newest is not None:
-        statement.add("and r.rid <= %s", after.newest)
-
-
 async def _newest(connection: Connection) -> int:
     ((newest,),) = await Statement("select last_value from rid_seq").rows(connection)
     return newest
@@ -190,7 +193,7 @@ async def _total(connection: Connection, query: SearchQuery, place: Place | None
     statement.add("select count(*) from resource r where")
     conditions.where(statement, query)
     if place:
-        _as_it_was(statement, place)
+        ordering.as_it_was(statement, place)
     ((count,),) = await statement.rows(connection)
     return count
 

@@ -6,11 +6,15 @@ from fhir_server.store.database import Connection
 
 
 class Statement:
-    """Every value travels as a parameter; the text is made of constants only."""
+    """Every value travels as a parameter; the text is made of constants only.
 
-    def __init__(self, text: str = "", *values: Any) -> None:
+    `row_by_row` asks index tables about each row by itself, for few rows that are known (`conditions`).
+    """
+
+    def __init__(self, text: str = "", *values: Any, row_by_row: bool = False) -> None:
         self.text: list[str] = [text] if text else []
         self.values: list[Any] = list(values)
+        self.row_by_row = row_by_row
         self._aliases = 0
 
     def add(self, text: str, *values: Any) -> None:
