@@ -186,7 +186,7 @@ async def _found(
 ) -> list[Found]:
     """Up to two resources that have one of the identifiers: a search, with its rights and its trail."""
     query = replace(search_query.parse(resource_type, identified_by(*identifiers)), count=2)
-    text = query_for_trail(resource_type, query.applied)
+    text = query_for_trail([resource_type], query.applied)
     page = await service.archive.search(exchange.known_caller(), query, None, exchange.request_id, text)
     return list(page.hits)
 
