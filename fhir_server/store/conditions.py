@@ -30,6 +30,7 @@ from fhir_server.r4.search_criteria import (
     ReferenceIs,
     Referred,
     SearchQuery,
+    StretchIs,
     StringIs,
     TextHas,
     Together,
@@ -296,6 +297,11 @@ def _together(statement: Statement, row: str, criterion: Together, key: int) -> 
             _has_hash(statement, row, [index.reference_to(key, target) for target in targets])
         case QuantityIs(_, comparisons):
             _has_measure(statement, row, [_measured(key, one) for one in comparisons])
+        case StretchIs(start, end):
+            first = NUMBERS[start.prefix].replace("m.high", "m.low")
+            last = NUMBERS[end.prefix].replace("m.low", "m.high")
+            text = f"{row}.rid in (select m.rid from measure m where m.h = %s and {first} and {last})"
+            statement.add(text, key, *_ends(start), *_ends(end))
 
 
 def _near(statement: Statement, row: str, one: Near) -> None:
