@@ -62,12 +62,17 @@ OPERATION_INDEX_STATUS: Final = f"{OWN}/OperationDefinition/index-status"
 URI: Final = "urn:ietf:rfc:3986"
 LOINC: Final = "http://loinc.org"
 LOINC_OID: Final = "2.16.840.1.113883.6.1"
+SNOMED_CT: Final = "http://snomed.info/sct"
+SNOMED_CT_OID: Final = "2.16.840.1.113883.6.96"
+ICD_10: Final = "http://hl7.org/fhir/sid/icd-10"
+ICD_10_OID: Final = "2.16.840.1.113883.6.3"
 UCUM: Final = "http://unitsofmeasure.org"
 DICOM: Final = "http://dicom.nema.org/resources/ontology/DCM"
 V2_0131: Final = "http://terminology.hl7.org/CodeSystem/v2-0131"
 V2_0203: Final = "http://terminology.hl7.org/CodeSystem/v2-0203"
 CONFIDENTIALITY: Final = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
 CONFIDENTIALITY_OID: Final = "2.16.840.1.113883.5.25"
+NULL_FLAVOR: Final = "http://terminology.hl7.org/CodeSystem/v3-NullFlavor"
 PARTICIPATION_TYPE: Final = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
 ACT_REASON: Final = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
 OBSERVATION_VALUE: Final = "http://terminology.hl7.org/CodeSystem/v3-ObservationValue"
@@ -93,6 +98,8 @@ MHD_INTENDED_RECIPIENT: Final = f"{MHD}/StructureDefinition/ihe-intendedRecipien
 MHD_PATCH_PARAMETERS: Final = f"{MHD}/StructureDefinition/IHE.MHD.Patch.Parameters"
 MHD_MINIMAL_DOCUMENT: Final = f"{MHD}/StructureDefinition/IHE.MHD.Minimal.DocumentReference"
 MHD_UNCONTAINED_DOCUMENT: Final = f"{MHD}/StructureDefinition/IHE.MHD.UnContained.Comprehensive.DocumentReference"
+MHD_COMPREHENSIVE_DOCUMENT: Final = f"{MHD}/StructureDefinition/IHE.MHD.Comprehensive.DocumentReference"
+MHD_GENERATE_METADATA: Final = f"{MHD}/OperationDefinition/generate-metadata"
 MHD_MINIMAL_SUBMISSION_SET: Final = f"{MHD}/StructureDefinition/IHE.MHD.Minimal.SubmissionSet"
 MHD_SIMPLIFIED_PUBLISH: Final = f"{MHD}/StructureDefinition/IHE.MHD.SimplifiedPublish.DocumentReference"
 BALP: Final = "https://profiles.ihe.net/ITI/BALP"
@@ -162,6 +169,7 @@ TRE_A03_OID: Final = "1.2.250.1.213.1.1.4.1"
 TRE_A05: Final = f"{NOS}/TRE_A05-TypeDocComplementaire/FHIR/TRE-A05-TypeDocComplementaire"
 TRE_A05_OID: Final = "1.2.250.1.213.1.1.4.12"
 TRE_A06: Final = f"{NOS}/TRE_A06-FormatCodeComplementaire/FHIR/TRE-A06-FormatCodeComplementaire"
+TRE_A06_OID: Final = "1.2.250.1.213.1.1.4.2.282"
 TRE_A07: Final = f"{NOS}/TRE_A07-StatutVisibiliteDocument/FHIR/TRE-A07-StatutVisibiliteDocument"
 TRE_A07_OID: Final = "1.2.250.1.213.1.1.4.13"
 TRE_A11: Final = f"{NOS}/TRE_A11-IheFormatCode/FHIR/TRE-A11-IheFormatCode"
@@ -179,15 +187,25 @@ JDV_J10: Final = f"{NOS}/JDV_J10-XdsFormatCode-CISIS/FHIR/JDV-J10-XdsFormatCode-
 
 OID_OF: Final[dict[str, str]] = {
     LOINC: LOINC_OID,
+    SNOMED_CT: SNOMED_CT_OID,
+    ICD_10: ICD_10_OID,
     CONFIDENTIALITY: CONFIDENTIALITY_OID,
     TRE_A00: TRE_A00_OID,
     TRE_A01: TRE_A01_OID,
     TRE_A02: TRE_A02_OID,
     TRE_A03: TRE_A03_OID,
     TRE_A05: TRE_A05_OID,
+    TRE_A06: TRE_A06_OID,
     TRE_A07: TRE_A07_OID,
     TRE_A11: XDS_FORMAT_OID,
     TRE_R02: TRE_R02_OID,
     TRE_R209: TRE_R209_OID,
 }
 """FHIR system -> OID, for CDA and XDS."""
+
+_SYSTEM_OF: Final = {oid: system for system, oid in OID_OF.items()}
+
+
+def system_of(oid: str) -> str:
+    """The FHIR system of a code system that CDA or XDS names by its OID; `urn:oid:...` where it has no other name."""
+    return _SYSTEM_OF.get(oid, f"urn:oid:{oid}")

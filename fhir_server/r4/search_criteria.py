@@ -137,13 +137,21 @@ class QuantityIs:
 
 
 @dataclass(frozen=True, slots=True)
+class StretchIs:
+    """Two numbers of one element, such as where a variant starts and where it ends."""
+
+    start: NumberComparison
+    end: NumberComparison
+
+
+@dataclass(frozen=True, slots=True)
 class Together:
-    """A composite: one element has `token` and, beside it, the other value."""
+    """A composite: one element has `token` and, beside it, the other value, or both other values."""
 
     parameter: SearchParameter
     token: TokenValue
-    value: "TokenIs | ReferenceIs | QuantityIs"
-    """Of the second component's parameter; its alternatives are one each."""
+    value: "TokenIs | ReferenceIs | QuantityIs | StretchIs"
+    """Of the second component's parameter, and of the third's; its alternatives are one each."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from fhir_server.r4.search_criteria import (
     ReferenceHas,
     ReferenceIs,
     Referred,
+    StretchIs,
     StringIs,
     TextHas,
     Together,
@@ -32,6 +33,7 @@ from fhir_server.r4.search_criteria import (
     TokenIs,
     TokenOfType,
     TokenText,
+    TokenValue,
     UpdatedIs,
     UriIs,
     branches_of,
@@ -49,9 +51,12 @@ DEEPEST_CHAIN: Final = 4
 """Steps of a chain and of a reverse chain together."""
 MOST_BRANCHES: Final = 200
 """Types that the chains of one search may lead to: one reference to any type, and some to spare."""
-_PAIR: Final = 2
-SECOND_TYPES: Final = frozenset({"token", "quantity", "reference", "date", "string"})
-"""What may stand beside the token of a composite."""
+BESIDE_TOKEN: Final = frozenset(
+    {("token",), ("quantity",), ("reference",), ("date",), ("string",), ("number", "number")}
+)
+"""What may stand beside the token of a composite: the types of the other components."""
+
+CODES_ONLY: Final = "A composite needs codes, not code systems"
 
 COMBINED: Final[Mapping[str, tuple[str, str]]] = {
     f"http://hl7.org/fhir/SearchParameter/Observation-combo-{what}": (what, f"component-{what}")
@@ -68,8 +73,8 @@ def searchable(resource_type: str) -> Mapping[str, SearchParameter]:
 
 def _is_searchable(parameter: SearchParameter) -> bool:
     if parameter.type == "composite":
-        kinds = [parameter_at(url).type for url, _ in parameter.components]
-        return len(kinds) == _PAIR and kinds[0] == "token" and kinds[1] in SECOND_TYPES
+        kinds = tuple(parameter_at(url).type for url, _ in parameter.components)
+        return kinds[:1] == ("token",) and kinds[1:] in BESIDE_TOKEN
     if parameter.code == "_content":
         return REGISTRY.content
     return bool(parameter.expression) or parameter.code == "_text"  # `_query` has no expression either
@@ -194,12 +199,15 @@ def _of_type(text: str, name: str) -> tuple[str, str, str]:
 
 
 def _composite(parameter: SearchParameter, value: str, name: str) -> Criterion:
-    """`token$value`: alternatives are pairs.
+    """`token$value`, or `token$number$number`: alternatives are such tuples.
 
     Where the pair stands in the resource itself (`Observation?code-value-quantity`) it is the one parameter and the
     other; only of what repeats must it be known what stands together.
     """
-    first, second = (parameter_at(url) for url, _ in parameter.components)
+    first, second, *third = (parameter_at(url) for url, _ in parameter.components)
+    if third:
+        tuples = [_stretch(parameter, one, name) for one in search_values.alternatives(value, name)]
+        return tuples[0] if len(tuples) == 1 else AnyOf(tuple(tuples))
     repeats = is_repeated(parameter)
     pairs: list[Criterion] = []
     for one in search_values.alternatives(value, name):
@@ -210,13 +218,28 @@ def _composite(parameter: SearchParameter, value: str, name: str) -> Criterion:
         if not repeats:
             pairs.append(AllOf((plain(first, "", left, name), beside)))
         elif isinstance(beside, TokenIs | ReferenceIs | QuantityIs):
-            token = search_values.token(left, name)
-            if token[1] is None or (isinstance(beside, TokenIs) and any(code is None for _, code in beside.values)):
-                raise not_supported(name, "A composite needs codes, not code systems")
-            pairs.append(Together(parameter, token, beside))
+            if isinstance(beside, TokenIs) and any(code is None for _, code in beside.values):
+                raise not_supported(name, CODES_ONLY)
+            pairs.append(Together(parameter, _code(left, name), beside))
         else:
             raise not_supported(name, f"{parameter.code} is not searched with a {second.type} as its second value")
     return pairs[0] if len(pairs) == 1 else AnyOf(tuple(pairs))
+
+
+def _stretch(parameter: SearchParameter, value: str, name: str) -> Together:
+    """`token$number$number`: both numbers of one element, each with its prefix."""
+    parts = search_values.split(value, name, "$")
+    if len(parts) != 3 or not all(parts):
+        raise BadParameter(f"{name} is three values with a $ between", expression=name)
+    start, end = (search_values.number(search_values.plain(one), name) for one in parts[1:])
+    return Together(parameter, _code(parts[0], name), StretchIs(start, end))
+
+
+def _code(text: str, name: str) -> TokenValue:
+    token = search_values.token(text, name)
+    if token[1] is None:
+        raise not_supported(name, CODES_ONLY)
+    return token
 
 
 def is_repeated(parameter: SearchParameter) -> bool:

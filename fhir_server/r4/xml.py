@@ -170,7 +170,7 @@ def to_json(xml: bytes) -> bytes:
     wrongly (a missing element, a date that is none, two types of one choice) is left to `structure.check`. A DOCTYPE
     is refused unread, so no entity is ever declared. One value may have ten million bytes, the limit of libxml2.
     """
-    root = _parse(xml)
+    root = parsed(xml)
     root.attrib.pop(_SCHEMA_LOCATION, None)
     faults = _Faults()
     resource: _Json = {}
@@ -354,7 +354,8 @@ def _parser() -> Any:
     return etree.XMLParser(encoding="utf-8", resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
 
 
-def _parse(xml: bytes) -> _Node:
+def parsed(xml: bytes) -> Any:
+    """The root of a document in UTF-8, read with no DOCTYPE, no entities and nothing fetched. Raises BadSyntax."""
     prolog = _PROLOG.match(xml)
     if prolog and xml.startswith(_DOCTYPE, prolog.end()):
         raise BadSyntax("must not have a DOCTYPE")

@@ -4,7 +4,7 @@ The row says who, when, what and whose; never a name, a trait or a piece of a do
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -54,9 +54,9 @@ def access(
     )
 
 
-def query_for_trail(resource_type: str, pairs: Iterable[tuple[str, str]]) -> str:
+def query_for_trail(resource_types: Sequence[str], pairs: Iterable[tuple[str, str]]) -> str:
     """A search as the trail may keep it: `***` for values that may say who somebody is (names, identifiers, chains)."""
-    kept = [(name, value if _may_be_kept(resource_type, name) else "***") for name, value in pairs]
+    kept = [(name, value if all(_may_be_kept(one, name) for one in resource_types) else "***") for name, value in pairs]
     return urlencode(kept, safe="/:,|*")
 
 

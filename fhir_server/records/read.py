@@ -13,6 +13,7 @@ from fhir_server.caller import Caller
 from fhir_server.metrics import Metrics
 from fhir_server.outcomes import BadParameter, Gone, NotFound
 from fhir_server.ports import BlobStore
+from fhir_server.r4.include import Include
 from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.r4.search_criteria import AnyOf, IdIs, ReferenceIs, SearchQuery, narrowed
 from fhir_server.records import audit
@@ -106,7 +107,7 @@ class Archive:
             "search-type",
             request_id,
             resource_type=query.resource_type,
-            patient_id=_patient_asked(query),
+            patient_id=patient_asked(query),
             query=text,
         )
         if row.patient_id:
@@ -127,12 +128,13 @@ class Archive:
         self.metrics.search_seconds.observe(time.perf_counter() - began)
         return page
 
-    async def along(self, caller: Caller, query: SearchQuery, page: Page, request_id: str) -> list[Included]:
+    async def along(
+        self, caller: Caller, wanted: Sequence[Include], hits: Sequence[Included], request_id: str
+    ) -> list[Included]:
         """What `_include` and `_revinclude` bring along, without what this caller may not read. Raises TooCostly."""
-        if not query.includes:
+        if not wanted:
             return []
-        hits = ((hit.id, hit.doc) for hit in page.hits)
-        found = await self.includes.of(query.resource_type, hits, query.includes)
+        found = await self.includes.of(hits, wanted)
         shown = [
             one
             for one in found
@@ -234,7 +236,7 @@ def present(found: Stored | None, resource_type: str, resource_id: str) -> Store
     return found
 
 
-def _patient_asked(query: SearchQuery) -> str | None:
+def patient_asked(query: SearchQuery) -> str | None:
     """The one worker whom a search is about, where it names one."""
     for criterion in query.criteria:
         match criterion:

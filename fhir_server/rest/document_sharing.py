@@ -1,6 +1,6 @@
-"""Documents that others provide: Provide Document Bundle [ITI-65] and Simplified Publish [ITI-105].
+"""Documents that others provide: Provide Document Bundle [ITI-65] and what is published alone [ITI-105, ITI-106].
 
-https://profiles.ihe.net/ITI/MHD/ITI-65.html, https://profiles.ihe.net/ITI/MHD/ITI-105.html
+https://profiles.ihe.net/ITI/MHD/ITI-65.html, https://profiles.ihe.net/ITI/MHD/ITI-105.html, ITI-106.html
 
 What is asked of them is decided in `records/sharing`; here the documents that are already kept are looked up, what is
 replaced becomes superseded in the same transaction, and identifiers that are taken are refused within it.
@@ -17,6 +17,7 @@ import orjson
 import pybase64
 
 from fhir_server.outcomes import BusinessRule, Gone, InvalidResource, Issue, NotFound, TooCostly
+from fhir_server.ports import Blob
 from fhir_server.r4.patch import json_text
 from fhir_server.r4.references import is_local
 from fhir_server.r4.resource_types import TYPE_NUMBER
@@ -99,34 +100,54 @@ async def published(exchange: Exchange, service: Service, simplified: Incoming) 
     found = [fault for profile in asked for fault in faults(resource, profile, "DocumentReference")]
     if found:
         raise InvalidResource(issues=found)
-    exchange.known_caller().must("u", "Binary")  # before its bytes are kept
-    exchange.known_caller().must("c", "List")
+    must_publish(exchange)  # before its bytes are kept
     attachment = resource["content"][0]["attachment"]
     blob = await service.blobs.put_bytes(pybase64.b64decode(attachment["data"]))
     content = Content(attachment["contentType"], blob.size, blob.sha1)
     if wrong := list(attachment_faults(attachment, content, "DocumentReference.content[0].attachment")):
         raise InvalidResource(issues=wrong)
-    binary_id = str(identity(resource, "Binary"))
-    document = _without_data(simplified, f"Binary/{binary_id}", content, asked)
+    return await alone(exchange, service, _without_data(simplified, content, asked), blob)
+
+
+async def alone(exchange: Exchange, service: Service, document: Incoming, blob: Blob) -> Provided:
+    """A DocumentReference, with the Binary of its bytes, a lot de soumission of its own, and what it replaces.
+
+    Its attachment has the `binary_url` of the document. Raises Forbidden, and what `provided` raises within the
+    transaction.
+    """
+    resource = document.resource
+    document = replace(document, full_url=identity(resource, "DocumentReference").urn)
     binary = {
         "resourceType": "Binary",
-        "id": binary_id,
-        "contentType": attachment["contentType"],
+        "id": str(identity(resource, "Binary")),
+        "contentType": resource["content"][0]["attachment"]["contentType"],
         "securityContext": {"reference": document.full_url},
     }
     lot = submission_set(
-        document.resource, str(document.full_url), client_id=exchange.known_caller().client_id, now=datetime.now(UTC)
+        resource, str(document.full_url), client_id=exchange.known_caller().client_id, now=datetime.now(UTC)
     )
     parts = [
         replace(incoming_from_dict(binary, method="update"), blob=blob),
         replace(
             incoming_from_dict({**lot, "id": str(identity(resource, "List"))}),
-            condition=_is(systems.URI, submission_oid(resource)),
+            condition=identified_by((systems.URI, submission_oid(resource))),
         ),
     ]
     kept, claims = _unique([document, *parts])
     more, links = await _superseding(exchange, service, kept)
     return Provided([*kept, *more], _within([*kept, *more], claims, links))
+
+
+def must_publish(exchange: Exchange) -> None:
+    """Raises Forbidden where the caller may not write the parts of a document that is published alone."""
+    exchange.known_caller().must("c", "DocumentReference")
+    exchange.known_caller().must("u", "Binary")
+    exchange.known_caller().must("c", "List")
+
+
+def binary_url(document_reference: Mapping[str, Any]) -> str:
+    """Where the bytes of a document that is published alone will be: always the same place for its masterIdentifier."""
+    return f"Binary/{identity(document_reference, 'Binary')}"
 
 
 def _entry(number: int, part: Mapping[str, Any], one: Incoming) -> Entry:
@@ -212,15 +233,15 @@ def _unique(incoming: Sequence[Incoming]) -> tuple[list[Incoming], dict[int, str
         if own is None:
             kept.append(one)
             continue
-        kept.append(replace(one, condition=_is(str(own.get("system", "")), str(own.get("value", "")))))
+        kept.append(replace(one, condition=identified_by((str(own.get("system", "")), str(own.get("value", ""))))))
         claims[number] = f"{one.where}.resource" if one.where else one.type
     return kept, claims
 
 
-def _is(system: str, value: str) -> tuple[tuple[str, str], ...]:
-    """The criterion that finds what has this identifier."""
-    escaped = [text.translate({ord(c): "\\" + c for c in "\\,|$"}) for text in (system, value)]
-    return (("identifier", "|".join(escaped)),)
+def identified_by(*identifiers: tuple[str, str]) -> tuple[tuple[str, str], ...]:
+    """The criterion that finds what has one of these identifiers (system, value)."""
+    tokens = ["|".join(text.translate({ord(c): "\\" + c for c in "\\,|$"}) for text in one) for one in identifiers]
+    return (("identifier", ",".join(tokens)),)
 
 
 async def _superseding(
@@ -256,7 +277,7 @@ async def _document(exchange: Exchange, service: Service, target: Mapping[str, A
     identifier = target.get("identifier", {})
     if "value" not in identifier:
         raise NotFound
-    condition = _is(str(identifier.get("system", "")), str(identifier["value"]))
+    condition = identified_by((str(identifier.get("system", "")), str(identifier["value"])))
     return await matching(exchange, service, "DocumentReference", condition)
 
 
@@ -303,12 +324,16 @@ def _replacement(new: Incoming, created: Written | None, old: Incoming, supersed
     return found
 
 
-def _without_data(simplified: Incoming, url: str, content: Content, asked: Sequence[Profile]) -> Incoming:
+def _without_data(simplified: Incoming, content: Content, asked: Sequence[Profile]) -> Incoming:
     """The DocumentReference once its document is a Binary: url, size and hash in the place of data."""
     resource = json_text.read(simplified.body, "the body")
     attachment = resource["content"][0]["attachment"]
     del attachment["data"]
-    attachment |= {"url": url, "size": content.size, "hash": pybase64.b64encode(content.sha1 or b"").decode()}
+    attachment |= {
+        "url": binary_url(simplified.resource),
+        "size": content.size,
+        "hash": pybase64.b64encode(content.sha1 or b"").decode(),
+    }
     followed = [name for one in asked for name in ONCE_PUBLISHED[one.url]]
     plain = orjson.loads(json_text.write(resource))
     profile = next((name for name in followed if not list(faults(plain, profiles()[name], "DocumentReference"))), None)
@@ -317,5 +342,4 @@ def _without_data(simplified: Incoming, url: str, content: Content, asked: Seque
     if not resource["meta"]["profile"]:
         del resource["meta"]["profile"]
     body = json_text.write(resource)
-    full_url = identity(plain, "DocumentReference").urn
-    return replace(simplified, resource=orjson.loads(body), body=body, full_url=full_url)
+    return replace(simplified, resource=orjson.loads(body), body=body)

@@ -6,7 +6,7 @@ https://hl7.org/fhir/R4/http.html#mime-type - inside there is JSON only; XML is 
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -70,15 +70,28 @@ def _weight(parameters: list[str]) -> float:
     return 1.0
 
 
+class Received(NamedTuple):
+    """A resource as it came, and as JSON."""
+
+    form: Form
+    body: bytes
+    json: bytes
+
+
 async def received(exchange: Exchange, largest: int) -> bytes:
     """The resource of the body as JSON. Raises UnsupportedMediaType, TooLarge, BadSyntax for XML that is not FHIR."""
+    return (await received_as_sent(exchange, largest)).json
+
+
+async def received_as_sent(exchange: Exchange, largest: int) -> Received:
+    """The same, with what was sent: for documents that are kept in the form in which they came."""
     form = FORMS.get(exchange.media_type()) if "*" not in exchange.media_type() else None
     if form is None:
         raise UnsupportedMediaType(
             f"This server reads application/fhir+json and application/fhir+xml, not '{exchange.media_type()[:100]}'"
         )
     body = await exchange.body(largest)
-    return to_json(body) if form == "xml" else body
+    return Received(form, body, to_json(body) if form == "xml" else body)
 
 
 async def in_form(answer: Answer, form: Form, *, pretty: bool = False) -> Answer:

@@ -3,8 +3,9 @@
 https://hl7.org/fhir/R4/capabilitystatement.html
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
+from typing import Final
 
 import orjson
 
@@ -12,7 +13,8 @@ from fhir_server.outcomes import BadParameter
 from fhir_server.r4.compartments import COMPARTMENTS
 from fhir_server.r4.resource_types import RESOURCE_TYPES
 from fhir_server.r4.search_criterion import searchable
-from fhir_server.r4.search_parameters import REGISTRY
+from fhir_server.r4.search_parameters import NOT_DOMAIN, REGISTRY, SearchParameter
+from fhir_server.r4.search_system import common_parameters
 from fhir_server.r4.summary import subset
 from fhir_server.records.sharing.profiles import instantiates, supported
 from fhir_server.rest.audit_events import SEARCHABLE as AUDIT_PARAMETERS
@@ -23,6 +25,11 @@ from fhir_server.rest.read import wanted_part
 from fhir_server.rest.service import Service
 
 PUBLISHED = "2026-11-22"
+TYPE_PARAMETER: Final = {
+    "name": "_type",
+    "type": "special",
+    "documentation": "The types to search, with commas between",
+}
 
 
 async def metadata(exchange: Exchange, service: Service) -> Answer:
@@ -38,8 +45,10 @@ async def metadata(exchange: Exchange, service: Service) -> Answer:
 
 @REGISTRY.cached
 def _statement(base: str, update_create: bool, require_if_match: bool) -> bytes:
-    from fhir_server.rest.routes import OPERATIONS, SYSTEM_CODES, codes_of  # the table lists this interaction too
+    # the table lists this interaction too
+    from fhir_server.rest.routes import OPERATIONS, SYSTEM_CODES, codes_of, types_together
 
+    together = [name for name in types_together() if name not in NOT_DOMAIN]
     versioning = "versioned-update" if require_if_match else "versioned"
     resources = [
         _resource(name, sorted(codes_of(name)), versioning, update_create) for name in RESOURCE_TYPES if codes_of(name)
@@ -74,6 +83,7 @@ def _statement(base: str, update_create: bool, require_if_match: bool) -> bytes:
                     },
                     "resource": resources,
                     "interaction": [{"code": code} for code in SYSTEM_CODES],
+                    "searchParam": [TYPE_PARAMETER, *_parameters(common_parameters(together))],
                     "compartment": [f"http://hl7.org/fhir/CompartmentDefinition/{one.lower()}" for one in COMPARTMENTS],
                     **_operations([one for one in OPERATIONS if "system" in one.levels]),
                 }
@@ -85,6 +95,10 @@ def _statement(base: str, update_create: bool, require_if_match: bool) -> bytes:
 def _operations(operations: Iterable[Operation]) -> dict[str, object]:
     listed = [{"name": one.name[1:], "definition": one.definition} for one in operations]
     return {"operation": listed} if listed else {}
+
+
+def _parameters(known: Mapping[str, SearchParameter]) -> list[dict[str, str]]:
+    return [{"name": code, "definition": one.url, "type": one.type} for code, one in sorted(known.items())]
 
 
 def _references(name: str) -> list[str]:
@@ -109,10 +123,7 @@ def _resource(name: str, codes: list[str], versioning: str, update_create: bool)
             {"name": code, "definition": url, "type": kind} for code, (kind, url) in sorted(AUDIT_PARAMETERS.items())
         ]
     else:
-        parameters = [
-            {"name": code, "definition": parameter.url, "type": parameter.type}
-            for code, parameter in sorted(searchable(name).items())
-        ]
+        parameters = _parameters(searchable(name))
     statement: dict[str, object] = {
         "type": name,
         "interaction": [{"code": code} for code in codes],

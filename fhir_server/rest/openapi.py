@@ -27,6 +27,7 @@ ABOUT: Final[dict[str, tuple[str, tuple[int, ...]]]] = {
     "metadata": ("What this server does, as CapabilityStatement", (200,)),
     "transaction": ("A Bundle of type transaction or batch", (200,)),
     "search-type": ("Resources of one type by criteria", (200,)),
+    "search-system": ("Resources of several types by criteria that all of them have", (200,)),
     "create": ("A new resource; one that is there already with If-None-Exist", (200, 201)),
     "read": ("The current version; the bytes of a Binary, or a part of them", (200, 206, 304)),
     "vread": ("One version", (200, 206, 304)),
@@ -55,6 +56,11 @@ SEARCH: Final[dict[str, dict[str, Any]]] = {
     "_revinclude": {"type": "string"},
     "_total": {"enum": ["none", "estimate", "accurate"]},
     "_cursor": {"type": "string", "description": "Where a page begins: out of a link, never made by hand"},
+}
+# Interaction -> the parameters that are the same on every type.
+SEARCHES: Final[dict[str, dict[str, dict[str, Any]]]] = {
+    "search-type": SEARCH,
+    "search-system": {**SEARCH, "_type": {"type": "string", "examples": ["Patient,Observation"]}},
 }
 HEADERS: Final[dict[str, tuple[str, ...]]] = {
     "create": ("If-None-Exist", "Prefer"),
@@ -144,8 +150,8 @@ def _parameters(route: Route) -> Iterator[dict[str, Any]]:
             yield _parameter("type", "path", {"enum": list(_types(route))})
         elif part in PLACES:
             yield _parameter(PLACES[part][0], "path", PLACES[part][1])
-    if route.name == "search-type" and route.method == "GET":
-        for name, schema in SEARCH.items():
+    if route.method == "GET":
+        for name, schema in SEARCHES.get(route.name, {}).items():
             yield _parameter(name, "query", schema)
     yield _parameter("_format", "query", {"enum": [*FHIR_TYPES, "json", "xml"]})
     for name in HEADERS.get(route.name, ()):
@@ -163,8 +169,8 @@ def _types(route: Route) -> Iterator[str]:
 
 
 def _body(route: Route) -> dict[str, Any] | None:
-    if route.name == "search-type" and route.method == "POST":
-        fields = {"type": "object", "properties": SEARCH, "additionalProperties": {"type": "string"}}
+    if route.name in SEARCHES and route.method == "POST":
+        fields = {"type": "object", "properties": SEARCHES[route.name], "additionalProperties": {"type": "string"}}
         return {"required": True, "content": {FORM: {"schema": fields}}}
     if route.name.startswith("$") and route.method == "POST":
         return {"required": False, "content": _content(FHIR_TYPES)}

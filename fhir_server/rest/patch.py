@@ -115,7 +115,7 @@ async def matching(exchange: Exchange, service: Service, resource_type: str, con
     query = replace(search_query.parse(resource_type, condition), count=2)
     if not query.criteria:
         raise BadParameter("Say which resource: by its id, or by criteria after the ?")
-    text = query_for_trail(resource_type, query.applied)
+    text = query_for_trail([resource_type], query.applied)
     ids = [hit.id for hit in (await service.archive.search(caller, query, None, exchange.request_id, text)).hits]
     if not ids:
         raise NotFound(f"No {resource_type} meets the criteria")

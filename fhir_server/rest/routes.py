@@ -28,6 +28,7 @@ from fhir_server.rest.operations.operation import Level, Operation
 from fhir_server.rest.patch import conditional_patch, patch
 from fhir_server.rest.read import read, vread
 from fhir_server.rest.search import search, search_by_post
+from fhir_server.rest.search_system import search_system, search_system_by_post
 from fhir_server.rest.service import Service
 from fhir_server.rest.update import conditional_update, update
 
@@ -55,6 +56,8 @@ class Route:
 ROUTES = (
     Route("GET", ("metadata",), metadata, None, needs_caller=False),
     Route("POST", (), bundle, "transaction"),
+    Route("GET", (), search_system, "search-system"),
+    Route("POST", ("_search",), search_system_by_post, "search-system"),
     Route("GET", ("T",), search, "search-type"),
     Route("POST", ("T", "_search"), search_by_post, "search-type"),
     Route("GET", ("T", "I", "T"), search, "search-type"),
@@ -91,7 +94,7 @@ UPLOAD_ROUTES = (
 )
 
 # One POST to the base serves the first two.
-SYSTEM_CODES = ("batch", "transaction", "history-system")
+SYSTEM_CODES = ("batch", "transaction", "history-system", "search-system")
 # What this server writes by itself and shows only: nobody else creates or changes it.
 SHOWN_ONLY = {"AuditEvent": frozenset({"read", "search-type"})}
 # The bytes of a Binary are not part of the document that a patch would change.
@@ -113,6 +116,12 @@ def codes_of(resource_type: str) -> frozenset[str]:
 def types_offering(code: str) -> tuple[str, ...]:
     """The types on which an interaction is offered."""
     return tuple(name for name in RESOURCE_TYPES if code in codes_of(name))
+
+
+@cache
+def types_together() -> tuple[str, ...]:
+    """The types that are searched together: the trail is not, which is kept elsewhere and has criteria of its own."""
+    return tuple(name for name in types_offering("search-type") if name not in SHOWN_ONLY)
 
 
 @cache
@@ -198,9 +207,9 @@ def _shape(segments: tuple[str, ...]) -> tuple[str, ...]:
 async def perform(exchange: Exchange, service: Service) -> Answer:
     """One request of a caller who is known already: an entry of a batch. Raises Failure, and traces a refusal."""
     route = route_of(exchange)
-    if route.shape == ():
+    if route.interaction is bundle:
         raise NotSupported("A batch holds no other batch or transaction")
-    if route.shape[0] == bulk.JOBS or route.shape[-1] in ("$export", "$import"):
+    if route.shape[:1] == (bulk.JOBS,) or {"$export", "$import"}.intersection(route.shape[-1:]):
         raise NotSupported("A bulk job is no entry of a batch")
     try:
         return await route.interaction(exchange, service)

@@ -21,7 +21,6 @@ from fhir_server.rest.http import Answer, Exchange, decode_pairs, outcome
 from fhir_server.rest.service import Service
 from fhir_server.store.includes import Included
 from fhir_server.store.ordering import Place
-from fhir_server.store.search import Page
 
 Pairs = list[tuple[str, str]]
 
@@ -33,11 +32,16 @@ async def search(exchange: Exchange, service: Service) -> Answer:
 
 async def search_by_post(exchange: Exchange, service: Service) -> Answer:
     """POST Type/_search with the parameters as a form; those of the URL count too."""
+    return await _search(exchange, service, await form_of(exchange), sealed=True)
+
+
+async def form_of(exchange: Exchange) -> Pairs:
+    """The parameters of the URL, then those of the form that was posted. Raises UnsupportedMediaType, BadSyntax."""
     if exchange.media_type() != "application/x-www-form-urlencoded":
         raise UnsupportedMediaType("A search by POST is application/x-www-form-urlencoded")
     body = decode_pairs(await exchange.body(1024 * 1024))
     exchange.asked_format, exchange.asked_pretty = dict(body).get("_format"), dict(body).get("_pretty")
-    return await _search(exchange, service, exchange.pairs() + body, sealed=True)
+    return exchange.pairs() + body
 
 
 async def _search(exchange: Exchange, service: Service, pairs: Pairs, *, sealed: bool = False) -> Answer:
@@ -59,9 +63,10 @@ async def _search(exchange: Exchange, service: Service, pairs: Pairs, *, sealed:
         query = replace(query, criteria=(_within(compartment, resource_type), *query.criteria))
     if query.explained:
         return await _explained(service, caller, query)
-    text = query_for_trail(resource_type, query.applied)
+    text = query_for_trail([resource_type], query.applied)
     page = await service.archive.search(caller, query, place, exchange.request_id, text)
-    along = await service.archive.along(caller, query, page, exchange.request_id)
+    hits = [Included(resource_type, hit.id, hit.doc) for hit in page.hits]
+    along = await service.archive.along(caller, query.includes, hits, exchange.request_id)
     applied = [*query.applied, *part.own]
 
     def link(at: Place | None) -> str:
@@ -69,7 +74,8 @@ async def _search(exchange: Exchange, service: Service, pairs: Pairs, *, sealed:
 
     self_link = link(place) if sealed else urlencode(applied, safe="/:,|")
     next_link = link(page.next) if page.next else None
-    return Answer(200, searchset(service.base, path, query, page, along, self_link, next_link, part.subset))
+    bundle = searchset(service.base, path, hits, page.total, along, self_link, next_link, part.subset, query.ignored)
+    return Answer(200, bundle)
 
 
 def _within(compartment: Sequence[str], resource_type: str) -> Criterion:
@@ -107,35 +113,37 @@ async def _explained(service: Service, caller: Caller, query: SearchQuery) -> An
 def searchset(
     base: str,
     path: str,
-    query: SearchQuery,
-    page: Page,
+    hits: Sequence[Included],
+    total: int | None,
     along: Sequence[Included],
     self_link: str,
     next_link: str | None,
-    part: Subset | None = None,
+    part: Subset | None,
+    ignored: tuple[Issue, ...],
 ) -> bytes:
     """The Bundle of one page, as bytes; of each resource the part that is wanted."""
-    url = f"{base}/{path}"
+    url = f"{base}/{path}" if path else base
     links = [{"relation": "self", "url": f"{url}?{self_link}" if self_link else url}]
     if next_link:
         links.append({"relation": "next", "url": f"{url}?{next_link}"})
     head: dict[str, object] = {"resourceType": "Bundle", "type": "searchset"}
-    if page.total is not None:
-        head["total"] = page.total
+    if total is not None:
+        head["total"] = total
     head["link"] = links
-    prefix = b'{"fullUrl":"%s/%s/' % (base.encode(), query.resource_type.encode())
     entries = [
-        b'%s%s","resource":%s,"search":{"mode":"match"}}'
-        % (prefix, hit.id.encode(), subset(hit.doc, query.resource_type, part) if part else hit.doc)
-        for hit in page.hits
+        b'{"fullUrl":"%s/%s/%s","resource":%s,"search":{"mode":"%s"}}'
+        % (
+            base.encode(),
+            one.type.encode(),
+            one.id.encode(),
+            subset(one.doc, one.type, part) if part else one.doc,
+            mode,
+        )
+        for mode, found in ((b"match", hits), (b"include", along))
+        for one in found
     ]
-    entries += [
-        b'{"fullUrl":"%s/%s/%s","resource":%s,"search":{"mode":"include"}}'
-        % (base.encode(), one.type.encode(), one.id.encode(), subset(one.doc, one.type, part) if part else one.doc)
-        for one in along
-    ]
-    if query.ignored:
-        entries.append(_outcome_entry(query.ignored))
+    if ignored:
+        entries.append(_outcome_entry(ignored))
     body = orjson.dumps(head)
     return body[:-1] + (b',"entry":[' + b",".join(entries) + b"]}" if entries else b"}")
 

@@ -21,7 +21,9 @@ from fhir_server.rest.patch import matching, must_patch, patched
 from fhir_server.rest.service import Service
 from fhir_server.rest.update import expected_version, guarded
 
-READS: Final = frozenset({"read", "vread", "search-type", "history-instance", "history-type", "history-system"})
+READS: Final = frozenset(
+    {"read", "vread", "search-type", "search-system", "history-instance", "history-type", "history-system"}
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from fhir_server.r4.search_criteria import (
     ReferenceIs,
     Referred,
     SearchQuery,
+    StretchIs,
     StringIs,
     TextHas,
     Together,
@@ -332,6 +333,11 @@ def _together(statement: Statement, row: str, criterion: Together, key: int) -> 
             _has_hash(statement, row, [index.reference_to(key, target) for target in targets])
         case QuantityIs(_, comparisons):
             _has_measure(statement, row, [_measured(key, one) for one in comparisons])
+        case StretchIs(start, end):
+            first = NUMBERS[start.prefix].replace("x.high", "x.low")
+            last = NUMBERS[end.prefix].replace("x.low", "x.high")
+            with _asked_of(statement, row, "measure"):
+                statement.add(f"x.h = %s and {first} and {last}", key, *_ends(start), *_ends(end))
 
 
 def _near(statement: Statement, row: str, one: Near) -> None:

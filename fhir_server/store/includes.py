@@ -26,7 +26,7 @@ MOST_INCLUDED = 1000
 
 
 class Included(NamedTuple):
-    """A resource that came along."""
+    """A resource that a search shows: one that it found, or that came along."""
 
     type: str
     id: str
@@ -40,11 +40,9 @@ class Includes:
     database: Database
     resources: Resources
 
-    async def of(
-        self, resource_type: str, hits: Iterable[tuple[str, bytes]], wanted: Sequence[Include]
-    ) -> list[Included]:
-        """What comes along with `hits` (id, document). Raises TooCostly beyond `MOST_INCLUDED` resources."""
-        latest = [Included(resource_type, resource_id, doc) for resource_id, doc in hits]
+    async def of(self, hits: Sequence[Included], wanted: Sequence[Include]) -> list[Included]:
+        """What comes along with `hits`. Raises TooCostly beyond `MOST_INCLUDED` resources."""
+        latest = list(hits)
         known = {(TYPE_NUMBER[one.type], one.id) for one in latest}
         along: list[Included] = []
         for step in range(MOST_STEPS):

@@ -97,6 +97,11 @@ def beyond(statement: Statement, keys: Sequence[Key], place: Place) -> None:
     if not keys:
         statement.add("and r.rid < %s", place.rid)
         return
+    if len(keys) == 1:  # as one comparison, which an index can begin at
+        (key,) = keys
+        sign = "<" if key.descending else ">"
+        statement.add(f"and ({key.order}, r.rid) {sign} ({key.parameter}, %s)", *place.values, place.rid)
+        return
     last = Key("r.rid", "r.rid", "%s", keys[0].descending)
     columns = list(zip((*keys, last), (*place.values, place.rid), strict=True))
     statement.add("and (")

@@ -55,17 +55,17 @@ class Search:
     """Searches over one database."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self.database = database
 
     async def page(self, query: SearchQuery, after: Place | None) -> Page:
         """One page of hits. Raises BadParameter, TooCostly, and Unavailable when the statement takes too long."""
-        async with self._database.connection(_plans(query)) as connection:
+        async with self.database.connection(_plans(query)) as connection:
             query = await resolved(connection, query)
             if query.only_count or query.count == 0:
                 return Page((), None, await _total(connection, query, None))
             pick = _page_in_memory if ordering.is_made_in_memory(query) else _page
             rows, following = await pick(connection, query, after)
-            holds = _recheck(query.criteria)
+            holds = recheck(query.criteria)
             hits = tuple(row for row in rows if holds(row.doc))
             total: int | None = None
             if query.total != "none":
@@ -76,7 +76,7 @@ class Search:
 
     async def explain(self, query: SearchQuery) -> tuple[str, Any]:
         """The statement of a search and how PostgreSQL carried it out (EXPLAIN ANALYZE, as JSON)."""
-        async with self._database.connection() as connection:
+        async with self.database.connection() as connection:
             query = await resolved(connection, query)
             select = narrowing.ordered if narrowing.is_of_few(query) else _select
             statement = select(query, ordering.keys_of(query), None)
@@ -93,7 +93,7 @@ async def find_ids(connection: Connection, query: SearchQuery, limit: int) -> li
     statement = Statement("select r.id, r.doc from resource r where")
     conditions.where(statement, query)
     statement.add("order by r.rid limit %s", limit)
-    holds = _recheck(query.criteria)
+    holds = recheck(query.criteria)
     return [resource_id for resource_id, doc in await statement.rows(connection) if holds(doc)]
 
 
@@ -131,7 +131,7 @@ async def _page(connection: Connection, query: SearchQuery, after: Place | None)
     if len(rows) <= query.count:
         return [Found(*row[:5]) for row in rows], None
     rows = rows[: query.count]
-    newest = after.newest if after else await _newest(connection) if keys else None
+    newest = after.newest if after else await newest_row(connection) if keys else None
     return [Found(*row[:5]) for row in rows], Place(rows[-1][5:], rows[-1][0], newest)
 
 
@@ -177,7 +177,8 @@ async def _page_in_memory(
     return hits, Place(*page[-1], newest)
 
 
-async def _newest(connection: Connection) -> int:
+async def newest_row(connection: Connection) -> int:
+    """The internal key that was given last."""
     ((newest,),) = await Statement("select last_value from rid_seq").rows(connection)
     return newest
 
@@ -198,7 +199,7 @@ async def _total(connection: Connection, query: SearchQuery, place: Place | None
     return count
 
 
-def _recheck(criteria: Sequence[Criterion]) -> Callable[[bytes], bool]:
+def recheck(criteria: Sequence[Criterion]) -> Callable[[bytes], bool]:
     """Two values may share a hash: does a document hold the text of what was asked?"""
     literals = _literals(criteria)
     return lambda doc: _holds(doc, literals)

@@ -43,7 +43,7 @@ LONGEST_URI = 500
 _TAG = re.compile(r"<[^>]*>")
 
 
-INDEX_VERSION = 4
+INDEX_VERSION = 5
 """Raised when the rows of a resource are made otherwise: what is there is then indexed again."""
 
 LONGEST_NARRATIVE = 100_000
@@ -315,15 +315,23 @@ class _Rows:
             self.tokens.add(reference_by_identifier(param, system or "", code or ""))
 
     def _composite(self, param: int, value: Composite) -> None:
-        if len(value.parts) != 2:
-            return  # those of three values are not searched
-        first, second = value.parts
+        first, second, *third = value.parts
         for token in first:
             if not isinstance(token, Token) or token.code is None:
                 continue
             for key in (beside_token(param, (None, token.code)), beside_token(param, (token.system or "", token.code))):
-                for beside in second:
-                    self._beside(key, beside)
+                if third:
+                    self._stretch(key, second, third[0])
+                else:
+                    for beside in second:
+                        self._beside(key, beside)
+
+    def _stretch(self, key: int, starts: Iterable[IndexValue], ends: Iterable[IndexValue]) -> None:
+        """Two numbers of one element in one row: from the one to the other."""
+        for start in starts:
+            for end in ends:
+                if isinstance(start, Number) and isinstance(end, Number):
+                    self.measures.add((key, start.low, end.high))
 
     def _beside(self, key: int, value: IndexValue) -> None:
         if isinstance(value, Token) and value.code is not None:

@@ -20,7 +20,8 @@ BY_FOLDER = f"/fhir/Patient?identifier={FOLDERS}|1"
 @pytest.mark.parametrize(
     ("path", "allowed"),
     [
-        ("", "OPTIONS, POST"),
+        ("", "GET, HEAD, OPTIONS, POST"),
+        ("_search", "OPTIONS, POST"),
         ("metadata", "GET, HEAD, OPTIONS"),
         ("_history", "GET, HEAD, OPTIONS"),
         ("Patient", "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"),

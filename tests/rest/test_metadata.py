@@ -248,6 +248,20 @@ async def test_each_search_parameter_of_each_type_is_searched_by(
     assert await each(lines, ask) == {}
 
 
+async def test_each_parameter_of_all_resources_is_searched_by(
+    fhir_client: httpx.AsyncClient, statement: dict[str, Any], described: dict[str, dict[str, Any]]
+) -> None:
+    """Over all types at once, by a value that nothing has; `_type` by a type of which there is nothing."""
+    await keep_one_of_each(fhir_client, described)
+    said = statement["rest"][0]["searchParam"]
+    assert {"_type", "_id", "_lastUpdated", "_tag", "_profile", "_security", "_text"} <= {one["name"] for one in said}
+    await fhir_client.delete("/fhir/Basic/x1")
+    for one in said:
+        value = "Basic" if one["name"] == "_type" else NO_SUCH[one["type"]]
+        answer = await fhir_client.get("/fhir", params={one["name"]: value})
+        assert (answer.status_code, ids_of(answer.json())) == (200, []), (one, answer.text)
+
+
 def parameters(described: dict[str, dict[str, Any]], name: str) -> list[dict[str, Any]]:
     return described[name]["searchParam"]
 

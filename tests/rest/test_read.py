@@ -90,7 +90,7 @@ async def test_what_is_not_there_is_not_found(fhir_client: httpx.AsyncClient, pa
         ("PATCH", "Binary/p", 405),
         ("PATCH", "AuditEvent/1", 405),
         ("POST", "Patient/p", 405),
-        ("GET", "", 405),
+        ("PUT", "", 405),
         ("POST", "AuditEvent", 405),
         ("PUT", "AuditEvent/1", 405),
         ("GET", "Parameters/1", 405),

@@ -30,7 +30,7 @@ from tests.support import (
 )
 
 LOINC, UCUM, V2 = "http://loinc.org", "http://unitsofmeasure.org", "http://terminology.hl7.org/CodeSystem/v2-0203"
-COLOURS = "http://test/colours"
+COLOURS, CHROMOSOMES = "http://test/colours", "urn:chromosomes"
 DIV = '<div xmlns="http://www.w3.org/1999/xhtml"><b>Apte</b> avec r&eacute;serve</div>'.replace("&eacute;", "é")
 
 
@@ -50,6 +50,23 @@ def pressure(number: str, systolic: int, diastolic: int) -> Resource:
         for code, value in (("8480-6", systolic), ("8462-4", diastolic))
     ]
     return observation("bruno", "85354-9", id=number, component=parts)
+
+
+def sequence(name: str, chromosome: str, *variants: tuple[int, int]) -> Resource:
+    """Of Anne, with a window from 0 to 1000 around its variants (start, end)."""
+    return {
+        "resourceType": "MolecularSequence",
+        "id": name,
+        "coordinateSystem": 0,
+        "patient": {"reference": "Patient/anne"},
+        "referenceSeq": {
+            "chromosome": coded(chromosome, CHROMOSOMES),
+            "referenceSeqId": coded(f"NC_{chromosome}", CHROMOSOMES),
+            "windowStart": 0,
+            "windowEnd": 1000,
+        },
+        "variant": [{"start": start, "end": end} for start, end in variants],
+    }
 
 
 KEPT = [
@@ -89,6 +106,8 @@ KEPT = [
     | {"subject": {"reference": "Patient/anne"}},
     {"resourceType": "ChargeItem", "id": "hundred", "status": "planned", "code": {"text": "x"}, "factorOverride": 100}
     | {"subject": {"reference": "Patient/anne"}},
+    sequence("two", "1", (100, 110), (500, 520)),
+    sequence("one", "2", (100, 520)),
     {"resourceType": "Location", "id": "paris", "position": {"latitude": 48.8566, "longitude": 2.3522}},
     {"resourceType": "Location", "id": "lyon", "position": {"latitude": 45.764, "longitude": 4.8357}},
     document_reference("anne", id="old", date="2001-01-01T00:00:00Z", author=[{"reference": "Practitioner/doctor"}]),
@@ -172,6 +191,23 @@ COMPOSITES = [
     ("Observation?code-value-string=29463-7$neant", "named"),
     ("DocumentReference?relationship=replaces$DocumentReference/old", "new"),
     ("DocumentReference?relationship=signs$DocumentReference/old", ""),
+    ("MolecularSequence?chromosome-variant-coordinate=1$100$110", "two"),
+    ("MolecularSequence?chromosome-variant-coordinate=1$100$520", ""),
+    ("MolecularSequence?chromosome-variant-coordinate=2$100$520", "one"),
+    (f"MolecularSequence?chromosome-variant-coordinate={CHROMOSOMES}|1$ge90$lt115", "two"),
+    ("MolecularSequence?chromosome-variant-coordinate=http://other|1$ge90$lt115", ""),
+    ("MolecularSequence?chromosome-variant-coordinate=1$lt200$gt200", ""),
+    ("MolecularSequence?chromosome-variant-coordinate=1$gt200$gt200", "two"),
+    ("MolecularSequence?chromosome-variant-coordinate=1$ne100$ne110", "two"),
+    ("MolecularSequence?chromosome-variant-coordinate=1$ap105$ap105", "two"),
+    ("MolecularSequence?chromosome-variant-coordinate=1$100$110,2$lt101$gt519", "one two"),
+    ("MolecularSequence?chromosome-variant-coordinate:missing=false", "one two"),
+    ("MolecularSequence?referenceseqid-variant-coordinate=NC_1$sa499$eb521", "two"),
+    ("MolecularSequence?referenceseqid-variant-coordinate=NC_2$sa499$eb521", ""),
+    ("MolecularSequence?chromosome-window-coordinate=1$0$1000", "two"),
+    ("MolecularSequence?chromosome-window-coordinate=2$ge0$le999", ""),
+    ("MolecularSequence?referenceseqid-window-coordinate=NC_2$le0$ge1000", "one"),
+    ("Patient?_has:MolecularSequence:patient:chromosome-variant-coordinate=2$100$520", "anne"),
 ]
 PLACES = [
     ("Location?near=48.86|2.35|5|km", "paris"),
@@ -390,10 +426,15 @@ async def test_the_trail_of_a_worker_is_in_his_compartment(fhir_client: httpx.As
         ("Observation?value-concept:in=http://test/unknown", "invalid"),
         ("Observation?value-concept:below=http://nowhere|red", "invalid"),
         ("Observation?value-concept:below=red", "invalid"),
+        ("MolecularSequence?chromosome-variant-coordinate=1$100", "invalid"),
+        ("MolecularSequence?chromosome-variant-coordinate=1$100$110$5", "invalid"),
+        ("MolecularSequence?chromosome-variant-coordinate=1$$110", "invalid"),
+        ("MolecularSequence?chromosome-variant-coordinate=1$100$soon", "invalid"),
+        ("MolecularSequence?chromosome-variant-coordinate=urn:chromosomes|$100$110", "not-supported"),
     ],
 )
-async def test_codes_that_are_not_known_here_are_refused(fhir_client: httpx.AsyncClient, query: str, code: str) -> None:
-    """An answer without them would be an answer to another question."""
+async def test_what_cannot_be_asked_so_is_refused(fhir_client: httpx.AsyncClient, query: str, code: str) -> None:
+    """An answer without a code that is not known here would be an answer to another question."""
     answer = await fhir_client.get(f"/fhir/{query}")
     assert (answer.status_code, codes(answer)) == (400, [code])
 

@@ -213,7 +213,7 @@ def _members(group: dict[str, Any], base: str) -> frozenset[str]:
 
 def _for_trail(exchange: Exchange, wanted: Wanted) -> str:
     """The request as the trail may keep it: criteria without what may say who somebody is."""
-    filters = [f"{name}?{query_for_trail(name, pairs)}" for name, pairs in wanted.filters]
+    filters = [f"{name}?{query_for_trail([name], pairs)}" for name, pairs in wanted.filters]
     return "/".join(exchange.segments) + " " + " ".join([",".join(wanted.types), *filters])
 
 
