@@ -6,6 +6,7 @@ from fhir_server.rest.operations.docref import DOCREF
 from fhir_server.rest.operations.everything import EVERYTHING
 from fhir_server.rest.operations.export import EXPORT, GROUP_EXPORT, PATIENT_EXPORT
 from fhir_server.rest.operations.expunge import EXPUNGE
+from fhir_server.rest.operations.graphql import GRAPHQL
 from fhir_server.rest.operations.index_status import INDEX_STATUS
 from fhir_server.rest.operations.lastn import LASTN
 from fhir_server.rest.operations.meta import META
@@ -20,6 +21,7 @@ OPERATIONS: tuple[Operation, ...] = (
     EVERYTHING,
     EXPORT,
     EXPUNGE,
+    GRAPHQL,
     GROUP_EXPORT,
     IMPORT,
     INDEX_STATUS,
