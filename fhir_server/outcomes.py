@@ -19,6 +19,8 @@ class Issue:
     code: str
     diagnostics: str
     expression: str | None = None
+    location: tuple[int, int] | None = None
+    """Line and column, in a text of a language of its own (GraphQL)."""
 
 
 class Failure(Exception):

@@ -3,7 +3,7 @@
 https://hl7.org/fhir/R4/structuredefinition.html - read from `tables/`, which `generate.py` writes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -66,6 +66,11 @@ def elements_of(path: str) -> Mapping[str, Element]:
     row = _table("elements.json")[path]
     inherited = elements_of(row["base"]) if row["base"] else {}
     return {**inherited, **{name: _element(path, name, line) for name, line in row["elements"].items()}}
+
+
+def paths() -> Iterable[str]:
+    """Every type and backbone that `elements_of` knows."""
+    return _table("elements.json")
 
 
 @cache

@@ -14,7 +14,7 @@ from fhir_server.metrics import Metrics
 from fhir_server.outcomes import BadParameter, Gone, NotFound
 from fhir_server.ports import BlobStore
 from fhir_server.r4.include import Include
-from fhir_server.r4.resource_types import TYPE_NUMBER
+from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
 from fhir_server.r4.search_criteria import AnyOf, IdIs, ReferenceIs, SearchQuery, narrowed
 from fhir_server.records import audit
 from fhir_server.records.protection import BINARY, Protection, Verdict
@@ -95,6 +95,44 @@ class Archive:
         stored = present(found, resource_type, resource_id)
         await self._trace(caller, "vread", request_id, resource_type, stored, owner)
         return stored
+
+    async def read_referred(
+        self, caller: Caller, keys: Sequence[tuple[str, str]], request_id: str
+    ) -> dict[tuple[str, str], Stored]:
+        """Of these resources (type, id) the current versions that are there and that the caller may read.
+
+        Each is traced as a read of its own. A refusal is traced too, and looks like what is not there.
+        """
+        allowed = [(name, resource_id) for name, resource_id in keys if caller.may("r", name)]
+        read = await self.resources.read_many([(TYPE_NUMBER[name], one) for name, one in allowed]) if allowed else []
+        found = {(TYPE_NAME[one.type], one.id): one for one in read if one.doc is not None}
+        verdicts = dict(
+            zip(found, await asyncio.gather(*(self._verdict(caller, *one) for one in found.items())), strict=True)
+        )
+        refused = Verdict(allowed=False)
+        verdicts |= {(name, resource_id): refused for name, resource_id in keys if not caller.may("r", name)}
+        await self.accesses.append(
+            *(
+                audit.access(
+                    caller,
+                    "read",
+                    request_id,
+                    outcome=audit.SUCCESS if verdict.allowed else audit.REFUSED,
+                    resource_type=name,
+                    resource_id=resource_id,
+                    version=found[name, resource_id].version if verdict.allowed else None,
+                    patient_id=verdict.patient_id,
+                )
+                for (name, resource_id), verdict in verdicts.items()
+            )
+        )
+        return {key: one for key, one in found.items() if verdicts[key].allowed}
+
+    async def _verdict(self, caller: Caller, key: tuple[str, str], stored: Stored) -> Verdict:
+        """Of a resource of a type that the caller may read."""
+        if key[0] == BINARY:
+            return await self.protection.of_document(caller, stored.doc or b"")
+        return Verdict(True, audit.patient_in_bytes(*key, stored.doc or b""))
 
     async def search(self, caller: Caller, query: SearchQuery, after: Place | None, request_id: str, text: str) -> Page:
         """One page. `text` is the query as it was asked, for the trail. Raises Forbidden, TooCostly, Unavailable."""

@@ -10,7 +10,8 @@ from fhir_server.outcomes import Failure
 from fhir_server.rest import bulk
 from fhir_server.rest.authentication import Authentication
 from fhir_server.rest.forms import in_form, wanted, wants_pretty
-from fhir_server.rest.http import FHIR_JSON, Answer, Exchange, Header, failure_answer, surprise_answer
+from fhir_server.rest.http import FHIR_JSON, Answer, Exchange, Header, failure_answer, surprise, surprise_answer
+from fhir_server.rest.operations import graphql
 from fhir_server.rest.routes import Route, answers_options, methods_of, route_of, trace_refusal
 from fhir_server.rest.service import Service
 from fhir_server.rest.watch import Watch
@@ -51,7 +52,7 @@ class Edge:
             await self._send(send, await _told(exchange, failure), exchange)
         except Exception:
             log.exception("request failed", request_id=exchange.request_id, method=exchange.method)
-            await self._send(send, surprise_answer(exchange.request_id), exchange)
+            await self._send(send, _surprised(exchange), exchange)
 
     async def _answer(self, exchange: Exchange) -> Answer:
         if exchange.method == "OPTIONS" and not answers_options(exchange.segments):
@@ -104,9 +105,18 @@ def _allow(exchange: Exchange) -> Header:
     return b"allow", ", ".join(methods_of(exchange.segments)).encode()
 
 
+def _surprised(exchange: Exchange) -> Answer:
+    """A bug of ours."""
+    if graphql.is_asked(exchange):
+        return graphql.failed(500, [surprise(exchange.request_id)])
+    return surprise_answer(exchange.request_id)
+
+
 async def _told(exchange: Exchange, failure: Failure) -> Answer:
     """The OperationOutcome in the form that the client reads, in JSON where it reads neither."""
     answer = failure_answer(failure)
+    if graphql.is_asked(exchange):
+        answer = graphql.failed(answer.status, failure.issues, answer.headers)
     if failure.status == 405:
         answer = replace(answer, headers=[*answer.headers, _allow(exchange)])
     return await _in_some_form(answer, exchange)

@@ -169,7 +169,11 @@ def failure_answer(failure: Failure) -> Answer:
     return Answer(failure.status, orjson.dumps(outcome(failure.issues)), headers)
 
 
-def surprise_answer(request_id: str) -> Answer:
+def surprise(request_id: str) -> Issue:
     """A bug of ours: the client learns a number to quote, and nothing else."""
-    issue = Issue("fatal", "exception", f"The server failed; quote request {request_id} to its operators")
-    return Answer(500, orjson.dumps(outcome([issue])))
+    return Issue("fatal", "exception", f"The server failed; quote request {request_id} to its operators")
+
+
+def surprise_answer(request_id: str) -> Answer:
+    """The same as an answer."""
+    return Answer(500, orjson.dumps(outcome([surprise(request_id)])))

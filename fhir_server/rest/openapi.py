@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader
 
 from fhir_server.outcomes import Failure
 from fhir_server.r4.resource_types import RESOURCE_TYPES
+from fhir_server.rest.operations.graphql import GRAPHQL
 from fhir_server.rest.patch import JSON_PATCH, XML_PATCH
 from fhir_server.rest.routes import OPERATION_ROUTES, ROUTES, Route, codes_of, operations_of
 
@@ -34,6 +35,7 @@ ABOUT: Final[dict[str, tuple[str, tuple[int, ...]]]] = {
     "update": ("A resource as it is to be, new or not", (200, 201)),
     "patch": ("A change of a resource", (200,)),
     "delete": ("A resource that is to be there no more", (204,)),
+    "$graphql": ("A query in GraphQL", (200,)),
 }
 ELSE: Final = ("", (200, 201, 202, 204, 304))
 BODIES: Final[dict[str, tuple[str, ...]]] = {
@@ -69,6 +71,8 @@ HEADERS: Final[dict[str, tuple[str, ...]]] = {
     "patch": ("If-Match", "Prefer"),
     "delete": ("If-Match",),
 }
+GRAPHQL_BODIES: Final = ("application/graphql", "application/json", *FHIR_TYPES)
+GRAPHQL_PARAMETERS: Final = ("query", "variables", "operationName")
 OUTCOME: Final = {"$ref": "#/components/responses/OperationOutcome"}
 RESOURCE: Final = {
     "type": "object",
@@ -76,6 +80,8 @@ RESOURCE: Final = {
     "properties": {"resourceType": {"type": "string"}},
     "description": "A FHIR R4 resource: https://hl7.org/fhir/R4/resourcelist.html",
 }
+# What answers in another language than FHIR, failures included.
+NOT_FHIR: Final[dict[str, tuple[str, ...]]] = {GRAPHQL.name: ("application/json",)}
 JSON_ANSWER: Final = {"application/json": {"schema": {"type": "object"}}}
 
 
@@ -114,14 +120,15 @@ def _path(route: Route) -> str:
 
 def _operation(route: Route) -> dict[str, Any]:
     summary, statuses = ABOUT.get(route.name, ELSE)
-    media_types = (*FHIR_TYPES, "*/*") if route.name in ("read", "vread") else FHIR_TYPES
+    media_types = (*FHIR_TYPES, "*/*") if route.name in ("read", "vread") else NOT_FHIR.get(route.name, FHIR_TYPES)
+    failed = {"description": "Why not", "content": _content(media_types)} if route.name in NOT_FHIR else OUTCOME
     done = {str(status): _done(status, media_types) for status in statuses}
     operation: dict[str, Any] = {
         "operationId": "-".join((route.method.lower(), *(part.strip("_$") for part in route.shape), route.name)),
         "summary": summary or route.name,
         "tags": ["operations" if route.name.startswith("$") else "interactions"],
         "parameters": list(_parameters(route)),
-        "responses": {**done, **{str(status): OUTCOME for status in _failures()}},
+        "responses": {**done, **{str(status): failed for status in _failures()}},
         "security": [{"oauth2": []}] if route.needs_caller else [],
     }
     if body := _body(route):
@@ -153,6 +160,9 @@ def _parameters(route: Route) -> Iterator[dict[str, Any]]:
     if route.method == "GET":
         for name, schema in SEARCHES.get(route.name, {}).items():
             yield _parameter(name, "query", schema)
+    if route.name == GRAPHQL.name:
+        for name in GRAPHQL_PARAMETERS:
+            yield _parameter(name, "query", {"type": "string"})
     yield _parameter("_format", "query", {"enum": [*FHIR_TYPES, "json", "xml"]})
     for name in HEADERS.get(route.name, ()):
         yield _parameter(name, "header", {"type": "string"})
@@ -172,6 +182,8 @@ def _body(route: Route) -> dict[str, Any] | None:
     if route.name in SEARCHES and route.method == "POST":
         fields = {"type": "object", "properties": SEARCHES[route.name], "additionalProperties": {"type": "string"}}
         return {"required": True, "content": {FORM: {"schema": fields}}}
+    if route.name == GRAPHQL.name and route.method == "POST":
+        return {"required": False, "content": _content(GRAPHQL_BODIES)}
     if route.name.startswith("$") and route.method == "POST":
         return {"required": False, "content": _content(FHIR_TYPES)}
     media_types = BODIES.get(route.name)

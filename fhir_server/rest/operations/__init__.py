@@ -7,6 +7,7 @@ from fhir_server.rest.operations.everything import EVERYTHING
 from fhir_server.rest.operations.export import EXPORT, GROUP_EXPORT, PATIENT_EXPORT
 from fhir_server.rest.operations.expunge import EXPUNGE
 from fhir_server.rest.operations.generate_metadata import GENERATE_METADATA
+from fhir_server.rest.operations.graphql import GRAPHQL
 from fhir_server.rest.operations.index_status import INDEX_STATUS
 from fhir_server.rest.operations.lastn import LASTN
 from fhir_server.rest.operations.meta import META
@@ -22,6 +23,7 @@ OPERATIONS: tuple[Operation, ...] = (
     EXPORT,
     EXPUNGE,
     GENERATE_METADATA,
+    GRAPHQL,
     GROUP_EXPORT,
     IMPORT,
     INDEX_STATUS,
