@@ -211,7 +211,7 @@ async def perform(exchange: Exchange, service: Service) -> Answer:
         raise NotSupported("A batch holds no other batch or transaction")
     if route.shape[:1] == (bulk.JOBS,) or {"$export", "$import"}.intersection(route.shape[-1:]):
         raise NotSupported("A bulk job is no entry of a batch")
-    if route.shape[-1] == "$graphql":
+    if route.shape[-1:] == ("$graphql",):
         raise NotSupported("What GraphQL answers is no resource, so it is no entry of a batch")
     try:
         return await route.interaction(exchange, service)
