@@ -29,13 +29,13 @@ from fhir_server.store.bulk_load import (
     Prepared,
     Progress,
     Special,
-    analyze,
     deferred_lines,
     load,
     new_rids,
     strand,
 )
 from fhir_server.store.database import Database
+from fhir_server.store.statistics import Statistics
 
 LINES_PER_CHUNK = 4_000
 WORTH_ANALYZING = 5_000
@@ -62,15 +62,19 @@ class Importer:
         """
         await self.jobs.start(job.job_id)
         inputs = sorted(await self.jobs.inputs(job.job_id), key=_order)
-        with _processes(self.settings.import_processes) as pool:
-            reader = _Reader(self, job, caller, pool)
-            for one in inputs:
-                await reader.read(one, _unchanged(folder / one.name, one))
-            await strand(self.database, job.job_id)
-            for one in inputs:
-                await reader.read_deferred(one, folder / one.name)
+        statistics = Statistics(self.database)
+        try:
+            with _processes(self.settings.import_processes) as pool:
+                reader = _Reader(self, job, caller, pool, statistics)
+                for one in inputs:
+                    await reader.read(one, _unchanged(folder / one.name, one))
+                await strand(self.database, job.job_id)
+                for one in inputs:
+                    await reader.read_deferred(one, folder / one.name)
+        finally:
+            await statistics.drain()
         if sum(one.kept for one in await self.jobs.inputs(job.job_id)) >= WORTH_ANALYZING:
-            await analyze(self.database)
+            await statistics.analyze()
 
 
 def _order(one: Input) -> tuple[int, int]:
@@ -104,8 +108,11 @@ def _processes(number: int) -> Generator[ProcessPoolExecutor]:
 class _Reader:
     """One run of one import."""
 
-    def __init__(self, importer: Importer, job: Job, caller: Caller, pool: ProcessPoolExecutor) -> None:
+    def __init__(
+        self, importer: Importer, job: Job, caller: Caller, pool: ProcessPoolExecutor, statistics: Statistics
+    ) -> None:
         self._of = importer
+        self._statistics = statistics
         self._job = job
         self._caller = caller
         self._pool = pool
@@ -152,6 +159,7 @@ class _Reader:
                 await self._keep_blobs(prepared)
                 special = await load(self._of.database, prepared, progress, self._trace, instant)
             if special is None:
+                self._statistics.wrote(prepared.count + len(prepared.apart))
                 return
             prepared = await self._prepare(chunk, terms, special)
 

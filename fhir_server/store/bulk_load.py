@@ -401,12 +401,6 @@ async def deferred_lines(database: Database, job_id: str, position: int, limit: 
         return await _fetch(connection, "deferred_lines", (job_id, position, limit))
 
 
-async def analyze(database: Database) -> None:
-    """Tell the planner what a large import changed."""
-    async with database.connection() as connection:
-        await connection.execute(SQL["analyze"])
-
-
 async def _fetch(connection: Connection, query: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
     return await (await connection.execute(SQL[query], values)).fetchall()
 

@@ -38,6 +38,7 @@ from fhir_server.store.database import Connection, Database
 from fhir_server.store.labels import keep_labels
 from fhir_server.store.resources import Key
 from fhir_server.store.search_index import NO_ROWS, IndexRows, own_hash, references_to, rows_of
+from fhir_server.store.statistics import Statistics
 
 SQL = queries.load("resources")
 LARGEST_GROUP = 64
@@ -181,6 +182,7 @@ class Commits:
         self._parameters = parameters
         self._metrics = metrics or Metrics()
         self._now = now
+        self._statistics = Statistics(database)
         self._queue: Batcher[Unit, list[Written]] = Batcher(
             self._write_group, largest=LARGEST_GROUP, lanes=LANES, keys_of=_keys_of
         )
@@ -192,6 +194,7 @@ class Commits:
 
     async def drain(self) -> None:
         await self._queue.drain()
+        await self._statistics.drain()
 
     async def _write_group(self, units: list[Unit]) -> list[list[Written] | BaseException]:
         alone = len(units) == 1 or any(unit.alongside for unit in units)
@@ -255,6 +258,7 @@ class Commits:
                 if entry.alongside:
                     await entry.alongside(connection, entry.written)
         self._database.last_write = time.monotonic()
+        self._statistics.wrote(sum(len(entry.written) for entry in planned.values()))
         self._metrics.commit_units.observe(len(units))
         self._metrics.commit_seconds.observe(time.perf_counter() - began)
         results.update({number: entry.written for number, entry in planned.items()})

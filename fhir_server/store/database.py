@@ -29,11 +29,14 @@ log = structlog.get_logger(__name__)
 
 # How PostgreSQL plans: for the values of each execution, or once for a statement whose values do not matter to its plan
 # (by identity, by one token, writes), which halves what a search of 20 documents costs. A generic plan of a search by
-# several values may walk a whole table.
+# several values may walk a whole table. So would one that was made while the tables were small, and is kept until they
+# are analysed: what is planned once leads from row to row by an index.
 Plans = Literal["custom", "generic"]
 _PLANS: Final[dict[Plans, bytes]] = {
-    "custom": b"set plan_cache_mode = force_custom_plan",
-    "generic": b"set plan_cache_mode = force_generic_plan",
+    "custom": b"set plan_cache_mode = force_custom_plan; set enable_hashjoin = on; set enable_mergejoin = on;"
+    b"set enable_seqscan = on",
+    "generic": b"set plan_cache_mode = force_generic_plan; set enable_hashjoin = off; set enable_mergejoin = off;"
+    b"set enable_seqscan = off",
 }
 
 TENANCY = queries.load("tenancy")

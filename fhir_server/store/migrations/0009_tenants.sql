@@ -52,9 +52,9 @@ begin
     end loop;
 end $$;
 
--- The planner is told what an import changed by a role that owns no table.
+-- The planner is told what was written by a role that owns no table.
 create function dmst_analyze() returns void language plpgsql security definer set search_path from current as $$
 begin
-    analyze resource, token, period, word, measure, place, narrative;
+    analyze resource, resource_history, token, period, word, measure, place, narrative;
 end $$;
 revoke execute on function dmst_analyze() from public;

@@ -248,7 +248,3 @@ insert into word (param, folded, rid) select * from incoming_word
 -- name: take_measure
 -- What came in, kept.
 insert into measure (h, low, high, rid) select * from incoming_measure
-
--- name: analyze
--- What the planner must know after a large import.
-select dmst_analyze()
