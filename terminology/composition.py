@@ -11,13 +11,15 @@ from typing import Any, Final
 from terminology.code_system import CodeSystem, Concept
 from terminology.filters import selected
 from terminology.library import Library, Versions, check_supplements
-from terminology.problems import Incomputable, NotKept, Problem
+from terminology.problems import Incomputable, NotKept, Problem, TooMuch
 from terminology.selection import Gap, Member, Selection, member_of, of_members
 from terminology.systems import VALUE_SET_TOO_COSTLY, VALUE_SET_UNCLOSED
 
 Json = Mapping[str, Any]
 
 DEEPEST: Final = 20
+MOST_WORK: Final = 10_000_000
+"""Concepts that are looked at for one question, each as often as it is: some ten seconds."""
 ALL_VERSIONS: Final = "*"
 UNFINISHED: Final = frozenset({VALUE_SET_UNCLOSED, VALUE_SET_TOO_COSTLY})
 """Extensions of an expansion that does not hold all codes."""
@@ -43,6 +45,7 @@ class _Composer:
         self._only = only
         self._done: dict[int, Selection] = {}
         self._under_way: list[int] = []
+        self._work = 0
 
     def of(self, value_set: Json) -> Selection:
         number = id(value_set)
@@ -81,11 +84,19 @@ class _Composer:
         found = Selection()
         for number, part in enumerate(compose.get("include", ())):
             found = found.either(self._part(value_set, part, f"ValueSet.compose.include[{number}]"))
+            self._spend(len(found.members))
         for number, part in enumerate(compose.get("exclude", ())):
             found = found.without(self._part(value_set, part, f"ValueSet.compose.exclude[{number}]"))
+            self._spend(len(found.members))
         if compose.get("inactive") is False:
             found = found.only(lambda one: not one.inactive)
         return found
+
+    def _spend(self, count: int) -> None:
+        """Raises TooMuch where a definition makes more work than it is worth, by many parts of large systems."""
+        self._work += count
+        if self._work > MOST_WORK:
+            raise TooMuch("The value set is too much work to put together")
 
     def _part(self, value_set: Json, part: Json, place: str) -> Selection:
         """What one include or exclude selects."""
@@ -121,6 +132,7 @@ class _Composer:
             return of_members(self._listed(value_set, part, system))
         if not system.lists_codes:
             return Selection(gaps={system.url: Gap("filter" not in part, "not-present")})
+        self._spend(len(system.concepts) * len(part.get("filter", ())))
         found = selected(system, self._asked(system), part.get("filter", ()), place)
         gaps = {} if system.is_whole else {system.url: Gap("filter" not in part, "fragment")}
         return Selection({(system.url, one.code): member_of(system, one) for one in found}, gaps)
@@ -134,6 +146,7 @@ class _Composer:
 
     def _listed(self, value_set: Json, part: Json, system: CodeSystem) -> Iterator[Member]:
         """The codes that are listed, without those that the whole code system has not."""
+        self._spend(len(part["concept"]))
         asked = None if self._only is None else {self._only, *(one.code for one in self._asked(system))}
         for one in part["concept"]:
             concept = system.find(one.get("code", ""))

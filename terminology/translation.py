@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from terminology.library import canonical_of, chosen, split
-from terminology.problems import Incomputable, NotKept
+from terminology.problems import Incomputable, NotKept, TooMuch
 
 Json = Mapping[str, Any]
 
 PLACE: Final = "ConceptMap.group.unmapped.url"
 NO_MATCH: Final = frozenset({"unmatched", "disjoint"})
 """Equivalences that say that there is no counterpart."""
+MOST_QUESTIONS: Final = 100
+"""Codings of one concept."""
 REVERSED: Final = {
     "wider": "narrower", "narrower": "wider", "subsumes": "specializes", "specializes": "subsumes",
 }  # fmt: skip
@@ -85,11 +87,13 @@ class Translation:
 def translate(maps: Iterable[Json], questions: Iterable[Asked], others: Mapping[str, Sequence[Json]]) -> Translation:
     """What all these maps say of these codes; `others` are those that they may refer to, by URL.
 
-    Raises NotKept where one of those is not at hand, Incomputable where maps refer to each other in a circle.
+    Raises NotKept where one of those is not at hand, Incomputable where maps refer to each other in a circle, TooMuch.
     """
     found = Translation()
-    asked_maps = list(maps)
-    for asked in questions:
+    asked_maps, all_questions = list(maps), list(questions)
+    if len(all_questions) > MOST_QUESTIONS:
+        raise TooMuch(f"The concept has more than {MOST_QUESTIONS} codings")
+    for asked in all_questions:
         for one in asked_maps:
             if _applies(one, asked):
                 _translate(one, asked, others, found, ())

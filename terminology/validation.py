@@ -7,11 +7,12 @@ a code that cannot be judged here it is false, and the message says so.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from terminology.code_system import CodeSystem
 from terminology.composition import composed
 from terminology.library import Library, Versions
+from terminology.problems import TooMuch
 from terminology.selection import Gap, Member, Selection, member_of
 from terminology.wording import Name, Wording
 
@@ -41,6 +42,8 @@ class Coded:
     display: str | None = None
 
 
+MOST_CODINGS: Final = 100
+"""Of one CodeableConcept: each is a question of its own."""
 Judge = Callable[[Coded], Verdict]
 
 
@@ -50,9 +53,14 @@ def coded(coding: Json) -> Coded:
 
 
 def any_of(codings: Sequence[Json], judge: Judge) -> Verdict:
-    """A CodeableConcept: one coding that is right is enough; the messages of the others where none is."""
+    """A CodeableConcept: one coding that is right is enough; the messages of the others where none is.
+
+    Raises TooMuch, and whatever the judge raises.
+    """
     if not codings:
         return Verdict(False, "The concept has no coding")
+    if len(codings) > MOST_CODINGS:
+        raise TooMuch(f"The concept has more than {MOST_CODINGS} codings")
     verdicts = [judge(coded(one)) for one in codings]
     right = next((one for one in verdicts if one.result), None)
     if right:

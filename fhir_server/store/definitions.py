@@ -95,11 +95,11 @@ class Definitions:
             found = await _found(connection, self._shelf, "ConceptMap", "url", {url})
         return [one for one in found if not isinstance(one, CodeSystem) and one.get("url") == url]
 
-    async def concept_maps_between(self, system: str, *, reverse: bool) -> Sequence[Json]:
-        """The concept maps that lead from a code system; reversed, to it."""
+    async def concept_maps_between(self, systems: Collection[str], *, reverse: bool) -> Sequence[Json]:
+        """The concept maps that lead from one of these code systems; reversed, to one of them."""
         parameter = "target-system" if reverse else "source-system"
         async with self._database.connection() as connection:
-            found = await _found(connection, self._shelf, "ConceptMap", parameter, {system})
+            found = await _found(connection, self._shelf, "ConceptMap", parameter, systems)
         return [one for one in found if not isinstance(one, CodeSystem)]
 
     async def other_maps(self, concept_maps: Iterable[Json]) -> dict[str, list[Json]]:

@@ -345,6 +345,15 @@ def test_a_value_set_that_selects_too_much_is_refused(monkeypatch: pytest.Monkey
         composed(value_set(AT_WORK, codes("lead"), codes()), library())
 
 
+def test_a_value_set_that_is_too_much_work_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By many parts, or many filters, of a large code system."""
+    monkeypatch.setattr("terminology.composition.MOST_WORK", 30)
+    assert selected(value_set(AT_WORK, codes(), exclude=[codes("lead")]))
+    for resource in (value_set(AT_WORK, *[codes()] * 5), value_set(AT_WORK, *[where("concept", "=", "lead")] * 5)):
+        with pytest.raises(TooMuch):
+            composed(resource, library())
+
+
 @pytest.mark.parametrize(
     ("versions", "newest"),
     [

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fhir_server.r4 import structure
-from terminology.problems import Incomputable, NotKept
+from terminology.problems import Incomputable, NotKept, TooMuch
 from terminology.translation import Asked, Translation, other_maps, translate
 from tests.terminology.exposures import EXPOSURES, ICD, Resource
 
@@ -241,3 +241,5 @@ def test_several_codes_are_translated_together() -> None:
     """The codings of a concept."""
     questions = [Asked(EXPOSURES, "noise"), Asked(EXPOSURES, "lead"), Asked(ICD, "noise")]
     assert [code for _, code in pairs(translate([SIMPLE], questions, {}))] == ["W42", "Z57.0", "T56.0"]
+    with pytest.raises(TooMuch):
+        translate([SIMPLE], questions * 40, {})

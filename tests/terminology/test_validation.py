@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from terminology.problems import NotKept
+from terminology.problems import NotKept, TooMuch
 from terminology.validation import Coded, Verdict, any_of, coded, in_code_system, in_value_set
 from tests.terminology.exposures import (
     AT_WORK,
@@ -205,6 +205,12 @@ def test_one_right_coding_makes_a_concept_right(codings: list[Resource], result:
     """As R4 says; where none is, each is told about."""
     verdict = any_of(codings, in_value_set(NOISES, library()))
     assert (verdict.result, verdict.message) == (result, message)
+
+
+def test_a_concept_of_too_many_codings_is_not_judged() -> None:
+    """Each is a question of its own."""
+    with pytest.raises(TooMuch):
+        any_of([{"system": ICD, "code": "x"}] * 101, in_value_set(NOISES, library()))
 
 
 def test_a_coding_is_what_it_says() -> None:
