@@ -79,6 +79,12 @@ class PatchFailed(Failure):
     status, code = 422, "processing"
 
 
+class Incomputable(Failure):
+    """What is kept of a code system or value set does not suffice to answer."""
+
+    status, code = 422, "not-supported"
+
+
 class DanglingReference(Failure):
     """A reference points to a resource that this server does not hold."""
 

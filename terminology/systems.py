@@ -86,6 +86,14 @@ AUDIT_SOURCE_TYPE: Final = "http://terminology.hl7.org/CodeSystem/security-sourc
 RESTFUL_INTERACTION: Final = "http://hl7.org/fhir/restful-interaction"
 BIRTH_PLACE: Final = "http://hl7.org/fhir/StructureDefinition/patient-birthPlace"
 MATCH_GRADE: Final = "http://hl7.org/fhir/StructureDefinition/match-grade"
+LANGUAGE: Final = "urn:ietf:bcp:47"
+CONCEPT_PROPERTIES: Final = "http://hl7.org/fhir/concept-properties"
+"""Followed by `#` and the name of a property that means the same in every code system."""
+DESIGNATION_USAGE: Final = "http://terminology.hl7.org/CodeSystem/designation-usage"
+TERM_MAINTENANCE: Final = "http://terminology.hl7.org/CodeSystem/hl7TermMaintInfra"
+VALUE_SET_SUPPLEMENT: Final = "http://hl7.org/fhir/StructureDefinition/valueset-supplement"
+VALUE_SET_UNCLOSED: Final = "http://hl7.org/fhir/StructureDefinition/valueset-unclosed"
+VALUE_SET_TOO_COSTLY: Final = "http://hl7.org/fhir/StructureDefinition/valueset-toocostly"
 
 # --- IHE
 MHD: Final = "https://profiles.ihe.net/ITI/MHD"

@@ -12,6 +12,9 @@ from typing import Any, Final
 import orjson
 
 TABLES: Final = Path(__file__).parent / "tables"
+R4: Final = "4.0.1"
+R4_SYSTEMS: Final = "http://hl7.org/fhir/"
+VALUE_SETS: Final = "http://hl7.org/fhir/ValueSet/"
 
 PRIMITIVES: Final = frozenset({
     "base64Binary", "boolean", "canonical", "code", "date", "dateTime", "decimal", "id", "instant", "integer",
@@ -83,13 +86,49 @@ def base_of(path: str) -> str | None:
 @cache
 def codes_of(value_set: str) -> ValueSet:
     """The codes of a value set named by `Element.value_set`; KeyError for the two that are not lists."""
-    row = _table("codes.json")[value_set]
-    return ValueSet(row["system"], frozenset(row["codes"]))
+    systems = _table("codes.json")[value_set]["systems"]
+    codes = frozenset(code for of_system in systems.values() for code in of_system)
+    return ValueSet(next(iter(systems)) if len(systems) == 1 else None, codes)
+
+
+@cache
+def value_set_of(url: str) -> Mapping[str, Any] | None:
+    """The ValueSet resource of a required binding by its URL, with its codes listed; None for every other URL."""
+    name = url.rpartition("/")[2]
+    row = _table("codes.json").get(name)
+    if row is None or url != row.get("url", VALUE_SETS + name):
+        return None
+    include = [_listed(system, codes) for system, codes in row["systems"].items()]
+    return {
+        "resourceType": "ValueSet",
+        "language": "en",
+        "url": url,
+        "version": R4,
+        "name": name,
+        "status": "active",
+        "compose": {"include": include},
+    }
+
+
+def is_of_several_systems(url: str) -> bool:
+    """Whether a value set of a required binding has codes of several systems: its elements are indexed without one."""
+    value_set = value_set_of(url)
+    return value_set is not None and len(value_set["compose"]["include"]) > 1
 
 
 @cache
 def _table(name: str) -> Any:
     return orjson.loads((TABLES / name).read_bytes())
+
+
+def _listed(system: str, codes: Mapping[str, str | None]) -> dict[str, Any]:
+    """An include of a ValueSet; systems that are not R4's own have versions of their own."""
+    version = {"version": R4} if system.startswith(R4_SYSTEMS) else {}
+    return {
+        "system": system,
+        **version,
+        "concept": [{"code": code, "display": display or code} for code, display in codes.items()],
+    }
 
 
 def _element(path: str, name: str, line: str) -> Element:

@@ -20,6 +20,8 @@ from typing import Any, Final
 TABLES: Final = Path(__file__).parent / "tables"
 R4: Final = "4.0.1"
 HL7: Final = "http://hl7.org/fhir/"
+BASES: Final = (HL7 + "ValueSet/", "http://terminology.hl7.org/ValueSet/")
+"""Where the value sets of required bindings are."""
 FHIR_TYPE: Final = HL7 + "StructureDefinition/structuredefinition-fhir-type"
 SYSTEM_TYPE: Final = "http://hl7.org/fhirpath/System."
 ANY_RESOURCE: Final = HL7 + "StructureDefinition/Resource"
@@ -150,18 +152,21 @@ def type_of(one: Json, path: str) -> str:
 
 
 def code_table(names: Iterable[str], definitions: Iterable[Json]) -> Json:
-    """Value set name -> its codes, and their system where there is only one."""
+    """Value set name -> its codes by system, each with its display where that is another text (else null).
+
+    `url` is there where it is not the first of `BASES` with the name.
+    """
     by_url: dict[tuple[str, str], Json] = {}
     for one in definitions:
         if one["resourceType"] in {"ValueSet", "CodeSystem"}:
             by_url.setdefault((one["resourceType"], one["url"]), one)
 
-    def concepts(tree: Iterable[Json]) -> Iterable[str]:
+    def concepts(tree: Iterable[Json]) -> Iterable[Json]:
         for concept in tree:
-            yield concept["code"]
+            yield concept
             yield from concepts(concept.get("concept", ()))
 
-    def expand(url: str) -> Iterable[tuple[str, str]]:
+    def expand(url: str) -> Iterable[tuple[str, str, str | None]]:
         for include in by_url["ValueSet", url.partition("|")[0]]["compose"]["include"]:
             if "filter" in include:
                 raise ValueError(f"value set {url} has a filter, which this generator does not know")
@@ -169,18 +174,20 @@ def code_table(names: Iterable[str], definitions: Iterable[Json]) -> Json:
                 yield from expand(other)
             if "system" in include:
                 system: str = include["system"]
-                tree = include.get("concept") or by_url["CodeSystem", system]["concept"]
-                yield from ((system, code) for code in concepts(tree))
+                whole = {
+                    one["code"]: one for one in concepts(by_url.get(("CodeSystem", system), {}).get("concept", ()))
+                }
+                for one in include.get("concept") or whole.values():
+                    display = one.get("display") or whole.get(one["code"], {}).get("display")
+                    yield system, one["code"], display if display != one["code"] else None
 
     table: Json = {}
     for name in sorted(names):
-        urls = (base + "ValueSet/" + name for base in (HL7, "http://terminology.hl7.org/"))
-        pairs = set(expand(next(url for url in urls if ("ValueSet", url) in by_url)))
-        systems = {system for system, _ in pairs}
-        table[name] = {
-            "system": systems.pop() if len(systems) == 1 else None,
-            "codes": sorted({c for _, c in pairs}),
-        }
+        url = next(url for base in BASES if ("ValueSet", url := base + name) in by_url)
+        systems: dict[str, dict[str, str | None]] = {}
+        for system, code, display in expand(url):
+            systems.setdefault(system, {}).setdefault(code, display)
+        table[name] = {**({} if url == BASES[0] + name else {"url": url}), "systems": systems}
     return table
 
 

@@ -302,6 +302,10 @@ def types_of(criterion: Criterion) -> Iterator[str]:
             yield from types_of(inner)
         case ListedIn():
             yield "List"
+        case TokenIn(_, relation):
+            yield "CodeSystem"
+            if relation == "in":
+                yield "ValueSet"
         case AllOf(criteria) | AnyOf(criteria):
             for one in criteria:
                 yield from types_of(one)

@@ -21,6 +21,7 @@ from fhir_server.records.protection import BINARY, Protection, Verdict
 from fhir_server.store.access_log import AccessesWithin, AccessLog
 from fhir_server.store.compartments import Compartments
 from fhir_server.store.database import Connection, Database, Lent
+from fhir_server.store.definitions import Definitions
 from fhir_server.store.histories import Histories
 from fhir_server.store.includes import Included, Includes
 from fhir_server.store.labels import Labels
@@ -41,6 +42,7 @@ class Archive:
     compartments: Compartments
     labels: Labels
     histories: Histories
+    definitions: Definitions
     metrics: Metrics
 
     @classmethod
@@ -58,6 +60,7 @@ class Archive:
             Compartments(database),
             Labels(database),
             Histories(database),
+            Definitions(database, searches.shelf),
             metrics or Metrics(),
         )
 

@@ -23,6 +23,7 @@ from fhir_server.rest.operations.operation import Operation
 from fhir_server.rest.patch import JSON_PATCH, XML_PATCH
 from fhir_server.rest.read import wanted_part
 from fhir_server.rest.service import Service
+from fhir_server.rest.terminology_capabilities import terminology_capabilities
 
 PUBLISHED = "2026-11-22"
 TYPE_PARAMETER: Final = {
@@ -33,14 +34,18 @@ TYPE_PARAMETER: Final = {
 
 
 async def metadata(exchange: Exchange, service: Service) -> Answer:
-    """`mode=normative` is answered in full, as R4 allows; terminology capabilities there are none."""
+    """`mode=normative` is answered in full, as R4 allows; `mode=terminology` is another resource."""
     mode = dict(exchange.pairs()).get("mode", "full")
-    if mode not in ("full", "normative"):
-        raise BadParameter("The modes of metadata are full and normative", expression="mode")
-    wanted = wanted_part(exchange, "CapabilityStatement")
+    if mode not in ("full", "normative", "terminology"):
+        raise BadParameter("The modes of metadata are full, normative and terminology", expression="mode")
     settings = service.settings
-    statement = _statement(service.base, settings.update_create, settings.require_if_match)
-    return Answer(200, subset(statement, "CapabilityStatement", wanted) if wanted else statement)
+    if mode == "terminology":
+        name, statement = "TerminologyCapabilities", terminology_capabilities(service.base)
+    else:
+        name = "CapabilityStatement"
+        statement = _statement(service.base, settings.update_create, settings.require_if_match)
+    wanted = wanted_part(exchange, name)
+    return Answer(200, subset(statement, name, wanted) if wanted else statement)
 
 
 @REGISTRY.cached

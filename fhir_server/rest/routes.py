@@ -79,11 +79,14 @@ ROUTES = (
     Route("GET", (bulk.JOBS, "J", "F"), bulk.file, None),
 )
 SHAPES: Final[dict[Level, tuple[str, ...]]] = {"system": (), "type": ("T",), "instance": ("T", "I")}
+# Two operations of one name, each on a type of its own, are one route.
 OPERATION_ROUTES = tuple(
-    Route(method, (*SHAPES[level], operation.name), operation.perform, None)
-    for operation in OPERATIONS
-    for level in operation.levels
-    for method in operation.methods
+    dict.fromkeys(
+        Route(method, (*SHAPES[level], operation.name), operation.perform, None)
+        for operation in OPERATIONS
+        for level in operation.levels
+        for method in operation.methods
+    )
 )
 # The other requests of $upload, which tus lays down.
 UPLOAD_ROUTES = (

@@ -24,6 +24,7 @@ from fhir_server.r4.search_criteria import (
 from fhir_server.store import conditions, narrowing, ordering
 from fhir_server.store.database import Connection, Database, Plans
 from fhir_server.store.date_walk import walked
+from fhir_server.store.definitions import Shelf
 from fhir_server.store.ordering import MOST_SORTED, Key, Place
 from fhir_server.store.resolving import resolved
 from fhir_server.store.search_index import hashed
@@ -56,11 +57,12 @@ class Search:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self.shelf = Shelf()
 
     async def page(self, query: SearchQuery, after: Place | None) -> Page:
         """One page of hits. Raises BadParameter, TooCostly, and Unavailable when the statement takes too long."""
         async with self.database.connection(_plans(query)) as connection:
-            query = await resolved(connection, query)
+            query = await resolved(connection, self.shelf, query)
             if query.only_count or query.count == 0:
                 return Page((), None, await _total(connection, query, None))
             pick = _page_in_memory if ordering.is_made_in_memory(query) else _page
@@ -77,7 +79,7 @@ class Search:
     async def explain(self, query: SearchQuery) -> tuple[str, Any]:
         """The statement of a search and how PostgreSQL carried it out (EXPLAIN ANALYZE, as JSON)."""
         async with self.database.connection() as connection:
-            query = await resolved(connection, query)
+            query = await resolved(connection, self.shelf, query)
             select = narrowing.ordered if narrowing.is_of_few(query) else _select
             statement = select(query, ordering.keys_of(query), None)
             explained = Statement("explain (analyze, buffers, format json)")
@@ -89,7 +91,7 @@ class Search:
 async def find_ids(connection: Connection, query: SearchQuery, limit: int) -> list[str]:
     """Ids of at most `limit` matches, inside a transaction of the writer (conditional interactions)."""
     await connection.execute(b"set local plan_cache_mode = force_custom_plan")
-    query = await resolved(connection, query)
+    query = await resolved(connection, Shelf(), query)
     statement = Statement("select r.id, r.doc from resource r where")
     conditions.where(statement, query)
     statement.add("order by r.rid limit %s", limit)

@@ -39,7 +39,7 @@ async def mixed_page(search: Search, queries: Sequence[SearchQuery], after: Plac
     async with search.database.connection() as connection:
         if len(queries) > MANY:
             queries = await _there(connection, queries)
-        queries = [await resolved(connection, query) for query in queries]
+        queries = [await resolved(connection, search.shelf, query) for query in queries]
         if not queries:
             return MixedPage((), None, 0)
         if shared.only_count or shared.count == 0:

@@ -8,8 +8,16 @@ import orjson
 import pytest
 
 from fhir_server.r4 import generate
-from fhir_server.r4.definitions import PRIMITIVES, TABLES, codes_of, elements_of
+from fhir_server.r4.definitions import (
+    PRIMITIVES,
+    TABLES,
+    codes_of,
+    elements_of,
+    is_of_several_systems,
+    value_set_of,
+)
 from fhir_server.r4.resource_types import RESOURCE_TYPES, TYPE_NAME, TYPE_NUMBER
+from fhir_server.r4.structure import check
 
 PATHS: dict[str, Any] = orjson.loads((TABLES / "elements.json").read_bytes())
 NOT_LISTS = {"currencies", "mimetypes"}
@@ -130,6 +138,20 @@ def test_the_generator_keeps_the_numbers_that_it_finds() -> None:
     assert [(row["url"], row["number"]) for row in rows] == [("a", 8), ("b", 7)]
 
 
+def test_a_value_set_of_a_required_binding_is_a_resource() -> None:
+    """Valid R4, with its systems and what is shown for its codes; known by its own URL only."""
+    for name, row in orjson.loads((TABLES / "codes.json").read_bytes()).items():
+        found = value_set_of(row.get("url", f"http://hl7.org/fhir/ValueSet/{name}"))
+        assert found is not None
+        assert check(found) == []
+        assert {one["code"] for part in found["compose"]["include"] for one in part["concept"]} == codes_of(name).codes
+    gender = value_set_of("http://hl7.org/fhir/ValueSet/administrative-gender") or {}
+    assert gender["compose"]["include"][0]["concept"][0] == {"code": "male", "display": "Male"}
+    assert value_set_of("http://test/ValueSet/administrative-gender") is None
+    assert is_of_several_systems("http://hl7.org/fhir/ValueSet/task-intent")
+    assert not is_of_several_systems("http://hl7.org/fhir/ValueSet/administrative-gender")
+
+
 def test_the_generator_leaves_out_parameters_of_other_releases() -> None:
     """And those of types that are not R4."""
     base = {"url": "a", "version": "4.0.1", "base": ["Basic"], "code": "x", "type": "token"}
@@ -138,15 +160,18 @@ def test_the_generator_leaves_out_parameters_of_other_releases() -> None:
 
 
 def test_the_generator_expands_value_sets() -> None:
-    """With the concepts below concepts, and the system where it is one."""
-    codes = {"resourceType": "CodeSystem", "url": "s", "concept": [{"code": "a", "concept": [{"code": "b"}]}]}
+    """With the concepts below concepts, by system, and with what is shown for them where that is another text."""
+    concepts = [{"code": "a", "display": "A", "concept": [{"code": "b", "display": "b"}]}]
+    codes = {"resourceType": "CodeSystem", "url": "s", "concept": concepts}
     whole = {
         "resourceType": "ValueSet",
         "url": "http://hl7.org/fhir/ValueSet/x",
         "compose": {"include": [{"system": "s"}]},
     }
     filtered = whole | {"compose": {"include": [{"system": "s", "filter": [{}]}]}}
-    assert generate.code_table(["x"], [codes, whole]) == {"x": {"system": "s", "codes": ["a", "b"]}}
+    assert generate.code_table(["x"], [codes, whole]) == {"x": {"systems": {"s": {"a": "A", "b": None}}}}
+    elsewhere = whole | {"url": "http://terminology.hl7.org/ValueSet/x"}
+    assert generate.code_table(["x"], [codes, elsewhere])["x"]["url"] == elsewhere["url"]
     with pytest.raises(ValueError, match="filter"):
         generate.code_table(["x"], [codes, filtered])
 

@@ -61,12 +61,17 @@ def ask(method: str, path: str, content: bytes = b"", **headers: str) -> Ask:
 WORKER = orjson.dumps(patient("p"))
 TEST = b'[{"op":"test","path":"/gender","value":"male"}]'
 NOBODY = orjson.dumps(transaction({"resource": observation("x"), "request": {"method": "POST", "url": "Observation"}}))
+NO_CODES = orjson.dumps({
+    "resourceType": "Parameters",
+    "parameter": [{"name": "valueSet", "resource": {"resourceType": "ValueSet", "status": "draft"}}],
+})  # fmt: skip
 READ = {"request": {"method": "GET", "url": "Patient/p"}}
 PROVOKED: dict[str, Ask] = {
     "BadSyntax": ask("PUT", "Patient/p", b"{"),
     "BadParameter": ask("GET", "Patient?nonsense=1"),
     "InvalidResource": ask("POST", "Patient", b'{"resourceType":"Patient","gender":"x"}'),
     "PatchFailed": ask("PATCH", "Patient/p", TEST, content_type="application/json-patch+json"),
+    "Incomputable": ask("POST", "ValueSet/$expand", NO_CODES),
     "DanglingReference": ask("POST", "Observation", orjson.dumps(observation("nobody"))),
     "Unauthenticated": ask("GET", "Patient/p", authorization="Bearer of-nothing"),
     "NotFound": ask("GET", "Patient/never"),

@@ -204,6 +204,8 @@ async def test_the_statement_has_modes_and_parts(anonymous: httpx.AsyncClient) -
     whole = (await anonymous.get("/fhir/metadata")).content
     for mode in ("full", "normative"):
         assert (await anonymous.get(f"/fhir/metadata?mode={mode}")).content == whole
-    assert (await anonymous.get("/fhir/metadata?mode=terminology")).status_code == 400
+    terms = (await anonymous.get("/fhir/metadata?mode=terminology&_elements=kind")).json()
+    assert (terms["resourceType"], terms["kind"]) == ("TerminologyCapabilities", "instance")
+    assert (await anonymous.get("/fhir/metadata?mode=other")).status_code == 400
     part = (await anonymous.get("/fhir/metadata?_elements=software")).json()
     assert (part["software"]["name"], "rest" in part) == ("dmst-fhir", False)
