@@ -42,8 +42,6 @@ class Coded:
     display: str | None = None
 
 
-MOST_CODINGS: Final = 100
-"""Of one CodeableConcept: each is a question of its own."""
 Judge = Callable[[Coded], Verdict]
 
 
