@@ -209,7 +209,7 @@ def make_blobs(settings: Settings, metrics: Metrics) -> BlobStore:
     from fhir_server.store import blobs_s3  # its client is an extra, for those who have such a store
 
     return blobs_s3.connect(
-        f"{settings.blob_bucket.rstrip('/')}/{settings.tenant_folder}".rstrip("/"),
+        settings.blob_bucket,
         endpoint=settings.s3_endpoint,
         region=settings.s3_region,
         access_key=secret(settings.s3_access_key),

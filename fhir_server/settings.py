@@ -134,9 +134,15 @@ class Settings(BaseSettings):
         return self.exports / self.tenant_folder if self.exports else self.home / "exports"
 
     @cached_property
+    def imports_folder(self) -> Path | None:
+        return self.import_folder / self.tenant_folder if self.import_folder else None
+
+    @cached_property
     def blob_bucket(self) -> str | None:
         """The blob store as `s3://bucket/prefix`, where it is not a folder."""
-        return self.blobs if self.blobs and self.blobs.startswith("s3://") else None
+        if not self.blobs or not self.blobs.startswith("s3://"):
+            return None
+        return f"{self.blobs.rstrip('/')}/{self.tenant_folder}".rstrip("/")
 
     @cached_property
     def blob_folder(self) -> Path:

@@ -100,3 +100,23 @@ def test_nothing_else_reads_the_environment() -> None:
                 if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv", "environb"):
                     found.append(f"{source.relative_to(ROOT)}:{node.lineno}")
     assert {place.partition(":")[0] for place in found} <= {"fhir_server/settings.py", "fhir_server/demo.py"}
+
+
+def test_what_tenants_share_has_a_folder_of_each() -> None:
+    """Every path under a shared place: two services never read each other's files."""
+    shared = {
+        "data": Path("/srv/data"),
+        "blobs": "/srv/blobs",
+        "incoming": Path("/srv/incoming"),
+        "exports": Path("/srv/exports"),
+        "import_folder": Path("/srv/imports"),
+    }
+    of_three = Settings(**shared, tenant=3)  # pyright: ignore[reportArgumentType]
+    of_none = Settings(**shared)  # pyright: ignore[reportArgumentType]
+    for name in ("blob_folder", "incoming_folder", "exports_folder", "imports_folder"):
+        assert getattr(of_three, name) == getattr(of_none, name) / "tenant-3"
+    assert of_three.home == Path("/srv/data/tenant-3")
+    assert of_none.home == Path("/srv/data")
+    assert Settings(tenant=3, import_folder=None).imports_folder is None
+    assert Settings(blobs="s3://bucket/prefix/", tenant=3).blob_bucket == "s3://bucket/prefix/tenant-3"
+    assert Settings(blobs="s3://bucket/prefix").blob_bucket == "s3://bucket/prefix"

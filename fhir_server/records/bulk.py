@@ -77,7 +77,7 @@ class Bulk:
         Raises Forbidden, NotSupported where there is no such folder, BadParameter for a name that is none in it.
         """
         _must_import(caller, sources)
-        folder = self._settings.import_folder
+        folder = self._settings.imports_folder
         if folder is None:
             raise NotSupported("This server reads no files: send the resources as the body (application/fhir+ndjson)")
         inputs = [_input(folder, source, number) for number, source in enumerate(sources)]
@@ -176,8 +176,8 @@ class Bulk:
         elif job.request["posted"]:
             await self._importer.run(job, caller, folder)
         else:
-            assert self._settings.import_folder
-            await self._importer.run(job, caller, self._settings.import_folder)
+            assert self._settings.imports_folder
+            await self._importer.run(job, caller, self._settings.imports_folder)
         await self.jobs.settle(job.job_id, "complete", expires=datetime.now(UTC) + self._keeping)
         if job.kind == "import":
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
