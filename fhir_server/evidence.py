@@ -18,6 +18,7 @@ from fhir_server.caller import service
 from fhir_server.outcomes import BadParameter, Failure, NotFound
 from fhir_server.r4 import search_query
 from fhir_server.r4.resource_types import TYPE_NUMBER
+from fhir_server.r4.subjects import patient_in
 from fhir_server.records import audit
 from fhir_server.records.write import new_id
 from fhir_server.scans.manifest import parse
@@ -77,7 +78,7 @@ async def report(parts: Parts, name: str) -> Report:
             resource_type=resource_type,
             resource_id=resource_id,
             version=stored.version,
-            patient_id=audit.patient_in(document),
+            patient_id=patient_in(document),
         )
     )
     provenances = await _provenances(parts, name)

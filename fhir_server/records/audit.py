@@ -3,10 +3,8 @@
 The row says who, when, what and whose; never a name, a trait or a piece of a document.
 """
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import urlencode
 
 from fhir_server.caller import Caller
@@ -17,9 +15,6 @@ from fhir_server.store.access_log import AccessRow
 SUCCESS, REFUSED, FAILED = 0, 4, 8
 _IDENTIFYING = frozenset({"identifier", "phone", "email", "telecom", "birthdate", "death-date"})
 _ANYTHING = frozenset({"_has", "_filter", "_text", "_content"})  # their values hold those of any parameter
-_PATIENT_IN_BYTES = re.compile(
-    rb'"(?:subject|patient|for)"\s*:\s*\{[^{}]{0,200}?"reference"\s*:\s*"Patient/([A-Za-z0-9\-.]{1,64})"'
-)
 
 
 def access(
@@ -73,22 +68,3 @@ def _may_be_kept(resource_type: str, name: str) -> bool:
         and (not modifier or modifier == "not" or modifier in TYPE_NUMBER)
         and "." not in name
     )
-
-
-def patient_in(resource: Mapping[str, Any]) -> str | None:
-    """Whose record this resource belongs to: the id of its Patient, or None."""
-    if resource.get("resourceType") == "Patient":
-        return resource.get("id")
-    for element in ("subject", "patient", "for"):
-        reference = resource.get(element)
-        if isinstance(reference, dict) and str(reference.get("reference", "")).startswith("Patient/"):
-            return str(reference["reference"]).split("/")[1]
-    return None
-
-
-def patient_in_bytes(resource_type: str, resource_id: str, doc: bytes) -> str | None:
-    """The same from the stored bytes, without parsing them: this runs at every read."""
-    if resource_type == "Patient":
-        return resource_id
-    match = _PATIENT_IN_BYTES.search(doc)
-    return match[1].decode() if match else None

@@ -13,6 +13,7 @@ from fhir_server.caller import Caller
 from fhir_server.r4.compartments import types_in
 from fhir_server.r4.references import is_local, literal_references
 from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
+from fhir_server.r4.subjects import patient_in_bytes
 from fhir_server.records import audit
 from fhir_server.records.read import Archive, present
 from fhir_server.store.compartments import Member, Narrowed
@@ -109,14 +110,14 @@ async def _along(
     if not wanted:
         return []
     found = [Included(TYPE_NAME[s.type], s.id, s.doc) for s in await archive.resources.read_many(wanted) if s.doc]
-    about = {one: audit.patient_in_bytes(*one) for one in found}
+    about = {one: patient_in_bytes(*one) for one in found}
     return sorted(one for one, whose in about.items() if whose in (None, patient_id))
 
 
 async def _trace(
     archive: Archive, caller: Caller, patient_id: str, page: RecordPage, request_id: str, text: str
 ) -> None:
-    whose = {audit.patient_in_bytes(one.type, one.id, one.doc) for one in page.members} - {None}
+    whose = {patient_in_bytes(one.type, one.id, one.doc) for one in page.members} - {None}
     rows = (
         audit.access(
             caller,

@@ -20,6 +20,7 @@ from fhir_server.r4 import search_query
 from fhir_server.r4.membership import patients_of
 from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
 from fhir_server.r4.search_criteria import LARGEST_COUNT, SearchQuery
+from fhir_server.r4.subjects import patient_in_bytes
 from fhir_server.records import audit
 from fhir_server.records.export_files import DELETED, OUTPUT, ExportFiles
 from fhir_server.records.protection import Protection
@@ -175,7 +176,7 @@ class _Sorter:
         """Is it wanted? Notes whose record it is."""
         name = TYPE_NAME[number]
         if self._everybody:
-            if patient := audit.patient_in_bytes(name, resource_id, doc):
+            if patient := patient_in_bytes(name, resource_id, doc):
                 self.patients.add(patient)
             return True
         if name != "Patient" and b"Patient" not in doc:

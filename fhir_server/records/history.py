@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fhir_server.caller import Caller
 from fhir_server.outcomes import Forbidden
 from fhir_server.r4.resource_types import RESOURCE_TYPES, TYPE_NAME, TYPE_NUMBER
+from fhir_server.r4.subjects import patient_in_bytes
 from fhir_server.records import audit
 from fhir_server.records.protection import BINARY, Verdict
 from fhir_server.records.read import Archive, absent
@@ -100,7 +101,7 @@ async def _verdict(archive: Archive, caller: Caller, one: Past) -> Verdict:
     """https://hl7.org/fhir/R4/binary.html#security - who may see a version, and whose it is."""
     if TYPE_NAME[one.type] == BINARY:
         return await archive.protection.of_document(caller, _document_of(one))
-    return Verdict(allowed=True, patient_id=audit.patient_in_bytes(TYPE_NAME[one.type], one.id, _document_of(one)))
+    return Verdict(allowed=True, patient_id=patient_in_bytes(TYPE_NAME[one.type], one.id, _document_of(one)))
 
 
 async def _may_see(archive: Archive, caller: Caller, one: Past) -> bool:

@@ -20,7 +20,7 @@ from fhir_server.outcomes import BadParameter, BadSyntax, BusinessRule, Failure,
 from fhir_server.r4.references import is_local, literal_references, literal_targets
 from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
 from fhir_server.r4.search_parameters import REGISTRY, Known
-from fhir_server.records import audit
+from fhir_server.r4.subjects import patient_in
 from fhir_server.records.render import Rendering, renderer, without_member
 from fhir_server.records.validation import parse_json, validate
 from fhir_server.records.write import new_id
@@ -150,7 +150,7 @@ class _Work:
         if line.number in self._special.left_out:
             self._leave_out(line, number, identity, resource)
             return
-        patient = identity if resource["resourceType"] == "Patient" else audit.patient_in(resource)
+        patient = identity if resource["resourceType"] == "Patient" else patient_in(resource)
         if patient:
             self.prepared.patients.add(patient)
         self._keep(line, number, identity, resource, rendered, is_twin=len(twins) > 1)

@@ -12,7 +12,7 @@ import orjson
 from fhir_server.caller import Caller
 from fhir_server.r4.references import is_local
 from fhir_server.r4.resource_types import TYPE_NUMBER
-from fhir_server.records import audit
+from fhir_server.r4.subjects import patient_in_bytes
 from fhir_server.store.resources import Resources, Stored
 
 BINARY = "Binary"
@@ -59,7 +59,7 @@ class Protection:
             protector = await self.resources.read(TYPE_NUMBER[target[0]], target[1])
             if protector is None or protector.doc is None:
                 return Verdict(allowed=False)
-            patient = audit.patient_in_bytes(*target, protector.doc)
+            patient = patient_in_bytes(*target, protector.doc)
             if target[0] != BINARY or not caller.may("r", BINARY):
                 return Verdict(caller.may("r", target[0]), patient)
             doc = protector.doc

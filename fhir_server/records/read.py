@@ -16,6 +16,7 @@ from fhir_server.ports import BlobStore
 from fhir_server.r4.include import Include
 from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
 from fhir_server.r4.search_criteria import AnyOf, IdIs, ReferenceIs, SearchQuery, narrowed
+from fhir_server.r4.subjects import patient_in_bytes
 from fhir_server.records import audit
 from fhir_server.records.protection import BINARY, Protection, Verdict
 from fhir_server.store.access_log import AccessesWithin, AccessLog
@@ -78,7 +79,7 @@ class Archive:
         if resource_type == BINARY:
             owner = await self.owner_of_binary(caller, "read", request_id, resource_id, [found] if found else [])
         else:
-            owner = audit.patient_in_bytes(resource_type, resource_id, found.doc or b"") if found else None
+            owner = patient_in_bytes(resource_type, resource_id, found.doc or b"") if found else None
         stored = present(found, resource_type, resource_id)
         await self._trace(caller, "read", request_id, resource_type, stored, owner)
         return stored
@@ -94,7 +95,7 @@ class Archive:
             known = [one for one in (await self.resources.read(number, resource_id), found) if one]
             owner = await self.owner_of_binary(caller, "vread", request_id, resource_id, known)
         else:
-            owner = audit.patient_in_bytes(resource_type, resource_id, found.doc or b"") if found else None
+            owner = patient_in_bytes(resource_type, resource_id, found.doc or b"") if found else None
         stored = present(found, resource_type, resource_id)
         await self._trace(caller, "vread", request_id, resource_type, stored, owner)
         return stored
@@ -135,7 +136,7 @@ class Archive:
         """Of a resource of a type that the caller may read."""
         if key[0] == BINARY:
             return await self.protection.of_document(caller, stored.doc or b"")
-        return Verdict(True, audit.patient_in_bytes(*key, stored.doc or b""))
+        return Verdict(True, patient_in_bytes(*key, stored.doc or b""))
 
     async def search(self, caller: Caller, query: SearchQuery, after: Place | None, request_id: str, text: str) -> Page:
         """One page. `text` is the query as it was asked, for the trail. Raises Forbidden, TooCostly, Unavailable."""
@@ -157,7 +158,7 @@ class Archive:
         page = await self._page(query, after)
         if query.resource_type == BINARY:
             page = await self._readable(caller, page, after)
-        shown = {audit.patient_in_bytes(query.resource_type, hit.id, hit.doc) for hit in page.hits}
+        shown = {patient_in_bytes(query.resource_type, hit.id, hit.doc) for hit in page.hits}
         rows = [row._replace(patient_id=patient) for patient in sorted(shown - {None}, key=str)] or [row]
         await self.accesses.append(*rows)
         return page
@@ -190,7 +191,7 @@ class Archive:
                     request_id,
                     resource_type=one.type,
                     resource_id=one.id,
-                    patient_id=audit.patient_in_bytes(one.type, one.id, one.doc),
+                    patient_id=patient_in_bytes(one.type, one.id, one.doc),
                 )
                 for one in shown
             )
@@ -257,9 +258,21 @@ class Archive:
         )
         raise absent(BINARY, resource_id)
 
+    async def may_have(self, caller: Caller, binaries: Sequence[tuple[str, bytes]]) -> list[bool]:
+        """Whether the caller may have each of these Binaries (id, document), which may be earlier versions.
+
+        What protects it now protects what it was too.
+        """
+        read = await self.resources.read_many([(TYPE_NUMBER[BINARY], one) for one, _ in binaries]) if binaries else []
+        now = {one.id: one.doc for one in read}
+        return [
+            (await self.protection.of_documents(caller, {doc, now.get(one) or doc})).allowed for one, doc in binaries
+        ]
+
     async def _readable(self, caller: Caller, page: Page, after: Place | None) -> Page:
         """A page of Binaries without those that the caller may not have, and without a total that would count them."""
-        hits = tuple([h for h in page.hits if (await self.protection.of_document(caller, h.doc)).allowed])
+        shown = await self.may_have(caller, [(hit.id, hit.doc) for hit in page.hits])
+        hits = tuple(hit for hit, may in zip(page.hits, shown, strict=True) if may)
         whole = after is None and page.next is None
         return replace(page, hits=hits, total=len(hits) if whole else None)
 

@@ -11,6 +11,7 @@ from fhir_server.caller import Caller
 from fhir_server.outcomes import BadParameter, Forbidden
 from fhir_server.r4.search_criteria import SearchQuery, narrowed
 from fhir_server.r4.search_system import SystemQuery
+from fhir_server.r4.subjects import patient_in_bytes
 from fhir_server.records import audit
 from fhir_server.records.protection import BINARY
 from fhir_server.records.read import Archive, patient_asked
@@ -55,13 +56,9 @@ def _allowed(caller: Caller, asked: SystemQuery) -> list[SearchQuery]:
 
 async def _readable(archive: Archive, caller: Caller, page: MixedPage, after: Place | None) -> MixedPage:
     """A page without the Binaries that the caller may not have, and without a total that would count them."""
-    hits = tuple(
-        [
-            hit
-            for hit in page.hits
-            if hit.type != BINARY or (await archive.protection.of_document(caller, hit.doc)).allowed
-        ]
-    )
+    binaries = [(hit.id, hit.doc) for hit in page.hits if hit.type == BINARY]
+    hidden = {one for (one, _), may in zip(binaries, await archive.may_have(caller, binaries), strict=True) if not may}
+    hits = tuple(hit for hit in page.hits if hit.type != BINARY or hit.id not in hidden)
     whole = after is None and page.next is None
     return replace(page, hits=hits, total=len(hits) if whole else None)
 
@@ -71,7 +68,7 @@ async def _trace(
 ) -> None:
     text = audit.query_for_trail([one.resource_type for one in queries], queries[0].applied)
     row = audit.access(caller, "search-system", request_id, query=text)
-    shown = {audit.patient_in_bytes(hit.type, hit.id, hit.doc) for hit in page.hits}
+    shown = {patient_in_bytes(hit.type, hit.id, hit.doc) for hit in page.hits}
     shown |= {patient_asked(query) for query in queries}
     rows = [row._replace(patient_id=patient) for patient in sorted(shown - {None}, key=str)] or [row]
     await archive.accesses.append(*rows)

@@ -22,6 +22,7 @@ from fhir_server.ports import Blob
 from fhir_server.r4.references import is_local, literal_references
 from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
 from fhir_server.r4.search_criteria import SearchQuery
+from fhir_server.r4.subjects import patient_in, patient_in_bytes
 from fhir_server.records import audit, search_parameters
 from fhir_server.records.conditions import Sought, match, query_of, resolve, sought_in
 from fhir_server.records.links import Links
@@ -282,7 +283,7 @@ class _Attempt:
         there = {(stored.type, stored.id): stored for stored in await read_within(connection, wanted)}
         self.absent |= {n for n, key in keys.items() if key not in there or there[key].deleted}
         self._owners = {
-            key: audit.patient_in_bytes(TYPE_NAME[key[0]], key[1], stored.doc or b"") for key, stored in there.items()
+            key: patient_in_bytes(TYPE_NAME[key[0]], key[1], stored.doc or b"") for key, stored in there.items()
         }
 
     def outcomes(self, written: Iterable[Written]) -> list[Outcome]:
@@ -341,7 +342,7 @@ class _Attempt:
         """Whose record it is; of what will be deleted, whose it was."""
         if one.method == "delete":
             return self._owners.get((TYPE_NUMBER[one.type], one.resource_id))
-        return one.resource_id if one.type == "Patient" else audit.patient_in(one.resource)
+        return one.resource_id if one.type == "Patient" else patient_in(one.resource)
 
 
 def _with_parameters(attempt: _Attempt, alongside: Alongside | None) -> Alongside:

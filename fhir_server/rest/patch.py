@@ -26,6 +26,7 @@ from fhir_server.r4.patch.fhirpath_patch import apply_fhirpath_patch
 from fhir_server.r4.patch.json_patch import apply_json_patch
 from fhir_server.r4.patch.xml_patch import apply_xml_patch
 from fhir_server.r4.resource_types import TYPE_NUMBER
+from fhir_server.r4.subjects import patient_in_bytes
 from fhir_server.r4.xml import to_json, to_xml
 from fhir_server.records import audit
 from fhir_server.records.audit import query_for_trail
@@ -163,7 +164,7 @@ async def _trace_failure(exchange: Exchange, service: Service, resource_type: st
         resource_type=resource_type,
         resource_id=stored.id,
         version=stored.version,
-        patient_id=audit.patient_in_bytes(resource_type, stored.id, stored.doc or b""),
+        patient_id=patient_in_bytes(resource_type, stored.id, stored.doc or b""),
     )
     await service.archive.accesses.append(row)
 

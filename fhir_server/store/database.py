@@ -12,7 +12,7 @@ import select
 import time
 from collections.abc import AsyncGenerator, Iterable
 from importlib import resources
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import psycopg
 import structlog
@@ -39,6 +39,7 @@ _PLANS: Final[dict[Plans, bytes]] = {
     b"set enable_seqscan = off",
 }
 
+MOMENT: Final = b"begin isolation level repeatable read read only"
 TENANCY = queries.load("tenancy")
 MINIMUM_VERSION = 150_000
 SESSION = (
@@ -75,6 +76,9 @@ class Database:
     `connection()` lends one in autocommit; `transaction()` lends one inside a transaction, with generic plans. Both
     raise Unavailable when PostgreSQL is gone, and reconnect by themselves when it is back.
     """
+
+    keeps_moments: ClassVar[bool] = True
+    """Whether what is seen through it can be seen again later: not what a transaction wrote that has not ended."""
 
     def __init__(
         self,
@@ -135,6 +139,23 @@ class Database:
                 await self._give_back(connection, plans)
 
     @contextlib.asynccontextmanager
+    async def moment(self, seen: str | None = None) -> AsyncGenerator[Connection]:
+        """A connection on which all statements see the store as it is now, and none writes.
+
+        Everything that `seen` holds, a snapshot of an earlier moment, is there.
+        """
+        async with self.connection() as connection:
+            await connection.execute(MOMENT)
+            try:
+                yield connection
+            finally:
+                if connection.info.transaction_status in (
+                    psycopg.pq.TransactionStatus.INTRANS,
+                    psycopg.pq.TransactionStatus.INERROR,
+                ):
+                    await connection.execute(b"rollback")
+
+    @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Connection]:
         async with self.connection("generic") as connection, connection.transaction():
             yield connection
@@ -180,6 +201,8 @@ class Database:
 class Lent(Database):
     """One transaction as a database of its own: who asks through it sees what was written in it so far."""
 
+    keeps_moments = False
+
     def __init__(self, connection: Connection) -> None:
         super().__init__("", connections=1, statement_timeout_ms=0)
         self._lent = connection
@@ -195,6 +218,12 @@ class Lent(Database):
             if failure is error:
                 raise
             raise failure from error
+
+    @contextlib.asynccontextmanager
+    async def moment(self, seen: str | None = None) -> AsyncGenerator[Connection]:
+        """The same: it sees what it wrote, and what others had committed when it asks."""
+        async with self.connection() as connection:
+            yield connection
 
 
 def migrations() -> Iterable[tuple[int, str, str]]:

@@ -13,11 +13,10 @@ from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.r4.search_criteria import SearchQuery
 from fhir_server.store import conditions
 from fhir_server.store.conditions import OfIndex
-from fhir_server.store.database import Connection
 from fhir_server.store.narrowing import meeting
 from fhir_server.store.ordering import LAST, Place
 from fhir_server.store.search_index import param_key
-from fhir_server.store.statement import Statement
+from fhir_server.store.statement import Reader, Statement
 
 STEPS: Final = (200, 1000, 5000, 15_000)
 LOOKS: Final = 2
@@ -27,17 +26,17 @@ RARE: Final = 1000
 Row = tuple[Any, ...]
 
 
-async def walked(connection: Connection, query: SearchQuery, after: Place | None) -> list[Row] | None:
+async def walked(reader: Reader, query: SearchQuery, after: Place | None) -> list[Row] | None:
     """The rows of the next page and one more (rid, id, version, updated, doc, value); None where a sort is better."""
-    if not _is_walked(query) or (after and abs(int(after.values[0] or LAST)) == LAST):
+    if not is_walked(query) or (after and abs(int(after.values[0] or LAST)) == LAST):
         return None
     place = (int(after.values[0] or 0), after.rid) if after else None
     hits: list[Row] = []
     for number, size in enumerate(STEPS):
-        if number == LOOKS and await _is_rare(connection, query):
+        if number == LOOKS and await _is_rare(reader, query):
             return None
-        chunk = await _next(connection, query, place, size)
-        hits += await _hits(connection, query, chunk, after)
+        chunk = await _next(reader, query, place, size)
+        hits += await _hits(reader, query, chunk, after)
         if len(hits) > query.count:
             return hits[: query.count + 1]
         if len(chunk) < size:
@@ -46,7 +45,7 @@ async def walked(connection: Connection, query: SearchQuery, after: Place | None
     return None
 
 
-def _is_walked(query: SearchQuery) -> bool:
+def is_walked(query: SearchQuery) -> bool:
     """By one date, and not within one worker: his documents are few."""
     return (
         len(query.sort) == 1
@@ -56,9 +55,7 @@ def _is_walked(query: SearchQuery) -> bool:
     )
 
 
-async def _next(
-    connection: Connection, query: SearchQuery, place: tuple[int, int] | None, size: int
-) -> list[tuple[int, int]]:
+async def _next(reader: Reader, query: SearchQuery, place: tuple[int, int] | None, size: int) -> list[tuple[int, int]]:
     """(value, internal key) of the next dates."""
     column, order, beyond = ("high", "desc", "<") if query.sort[0].descending else ("low", "asc", ">")
     statement = Statement(
@@ -69,16 +66,14 @@ async def _next(
     if place:
         statement.add(f"and (p.{column}, p.rid) {beyond} (%s, %s)", *place)
     statement.add(f"order by p.{column} {order}, p.rid {order} limit %s", size)
-    return [(value, rid) for value, rid in await statement.rows(connection)]
+    return [(value, rid) for value, rid in await statement.rows(reader)]
 
 
-async def _hits(
-    connection: Connection, query: SearchQuery, chunk: Sequence[tuple[int, int]], after: Place | None
-) -> list[Row]:
+async def _hits(reader: Reader, query: SearchQuery, chunk: Sequence[tuple[int, int]], after: Place | None) -> list[Row]:
     """Those of the chunk that meet the criteria, in its order; one with several dates where its place is."""
     values = {rid: value for value, rid in reversed(chunk)}
     of_index = [one for one in query.criteria if isinstance(one, OfIndex)]
-    met = await meeting(connection, query.resource_type, of_index, list(values)) if of_index else list(values)
+    met = await meeting(reader, query.resource_type, of_index, list(values)) if of_index else list(values)
     own = "max(p.high)" if query.sort[0].descending else "min(p.low)"
     statement = Statement(
         "select r.rid, r.id, r.version, r.updated, r.doc,"
@@ -90,15 +85,15 @@ async def _hits(
     statement.add("and r.rid = any(%s)", met)
     if after and after.newest is not None:
         statement.add("and r.rid <= %s", after.newest)
-    found = {row[0]: row for row in await statement.rows(connection, binary=True)}
+    found = {row[0]: row for row in await statement.rows(reader, binary=True)}
     return [found[rid] for rid, value in reversed(values.items()) if rid in found and found[rid][5] == value]
 
 
-async def _is_rare(connection: Connection, query: SearchQuery) -> bool:
+async def _is_rare(reader: Reader, query: SearchQuery) -> bool:
     """As the planner believes: to count them would cost more than what is decided here."""
-    statement = Statement("explain (format json) select from resource r where")
+    statement = Statement("select from resource r where", planned=True)
     conditions.where(statement, query)
-    ((plan,),) = await statement.rows(connection)
+    ((plan,),) = await statement.rows(reader)
     return int(plan[0]["Plan"]["Plan Rows"]) <= RARE
 
 

@@ -51,7 +51,14 @@ async def delete(connection: Connection, rows: Sequence[RowsOf]) -> None:
 
 
 async def _each_table(connection: Connection, rows: Sequence[RowsOf], verb: str, end: bytes = b"") -> None:
-    for table, columns in (
+    for table, columns in tables(rows):
+        if columns:
+            await connection.execute(SQL[f"{verb}_{table}"] + end, columns)
+
+
+def tables(rows: Sequence[RowsOf]) -> Iterable[tuple[str, list[str | list[str]]]]:
+    """The name of each index table, and its rows as one array per column; of no rows there is none."""
+    yield from (
         ("tokens", _columns(((h,), rid) for rid, row in rows for h in row.tokens)),
         ("periods", _columns((period, rid) for rid, row in rows for period in row.periods)),
         ("words", _columns((word, rid) for rid, row in rows for word in row.words)),
@@ -59,9 +66,7 @@ async def _each_table(connection: Connection, rows: Sequence[RowsOf], verb: str,
         ("places", _columns((place, rid) for rid, row in rows for place in row.places)),
         ("narratives", _columns((narrative, rid) for rid, row in rows for narrative in row.narratives)),
         ("contents", _columns((content, rid) for rid, row in rows for content in row.contents)),
-    ):
-        if columns:
-            await connection.execute(SQL[f"{verb}_{table}"] + end, columns)
+    )
 
 
 def _columns(rows: Iterable[tuple[tuple[Any, ...], int]]) -> list[str | list[str]]:

@@ -6,7 +6,6 @@ transaction that began before it has ended.
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.r4.search_criteria import SearchQuery
 from fhir_server.r4.search_parameters import parameters_of
 from fhir_server.store import queries
-from fhir_server.store.database import Connection, Database, Plans
+from fhir_server.store.database import Connection, Database, Lent
 from fhir_server.store.ordering import Place
 from fhir_server.store.search import Search
 from fhir_server.store.search_index import param_key, reference_to
@@ -93,7 +92,7 @@ class Moments:
         """
         async with self._database.transaction() as connection:
             await connection.execute(b"set transaction isolation level repeatable read")
-            searches = Search(_Snapshot(connection))
+            searches = Search(Lent(connection))
             for query in filters:
                 place: Place | None = None
                 while True:
@@ -127,18 +126,6 @@ class Moments:
                 found = [Version(*one) for one in await cursor.fetchall()]
             after = row[0]
             yield after, found
-
-
-class _Snapshot(Database):
-    """One transaction in the place of a database: everything that is read comes from its snapshot."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    @contextlib.asynccontextmanager
-    async def connection(self, plans: Plans = "custom") -> AsyncGenerator[Connection]:
-        await self._connection.execute(b"set local plan_cache_mode = force_custom_plan")
-        yield self._connection
 
 
 async def _select_compartments(

@@ -25,9 +25,8 @@ from fhir_server.r4.search_criteria import (
 )
 from fhir_server.store import conditions, ordering
 from fhir_server.store.conditions import OF_FEW, OfIndex
-from fhir_server.store.database import Connection
 from fhir_server.store.ordering import Key, Place
-from fhir_server.store.statement import Statement
+from fhir_server.store.statement import Reader, Statement
 
 MOST: Final = 5000
 """A set of more is not fetched."""
@@ -45,11 +44,11 @@ _OF_ROWS: Final = ("token", "reference")
 Row = tuple[Any, ...]
 
 
-async def narrowed(connection: Connection, query: SearchQuery, after: Place | None) -> list[Row] | None:
+async def narrowed(reader: Reader, query: SearchQuery, after: Place | None) -> list[Row] | None:
     """The rows of the next page and one more, by internal key; None where no set is small enough to begin with."""
-    if query.sort or not _is_guessed_badly(query):
+    if not is_narrowed(query):
         return None
-    begun = await _candidates(connection, query)
+    begun = await _candidates(reader, query)
     if begun is None:
         return None
     candidates, unmet = begun
@@ -57,25 +56,27 @@ async def narrowed(connection: Connection, query: SearchQuery, after: Place | No
     hits: list[Row] = []
     at, size = 0, STEP
     while at < len(ordered) and len(hits) <= query.count:
-        met = await meeting(connection, query.resource_type, unmet, ordered[at : at + size])
+        met = await meeting(reader, query.resource_type, unmet, ordered[at : at + size])
         at += size
         while met and len(hits) <= query.count:
             page, met = met[: query.count + 1], met[query.count + 1 :]
-            found = await documents(connection, query, page)
+            found = await documents(reader, query, page)
             hits += [found[rid] for rid in page if rid in found]
         size = min(MOST, max(STEP, 2 * (query.count + 1 - len(hits)) * at // (len(hits) + 1)))
     return hits[: query.count + 1]
 
 
-def _is_guessed_badly(query: SearchQuery) -> bool:
+def is_narrowed(query: SearchQuery) -> bool:
+    """Whether it may be worth to begin with small sets: the order is the default one, and the planner guesses badly."""
     return (
-        len(query.criteria) > 1
+        not query.sort
+        and len(query.criteria) > 1
         and any(isinstance(one, _GUESSED) for one in query.criteria)
         and not any(isinstance(one, OF_FEW) for one in query.criteria)
     )
 
 
-async def _candidates(connection: Connection, query: SearchQuery) -> tuple[set[int], list[OfIndex]] | None:
+async def _candidates(reader: Reader, query: SearchQuery) -> tuple[set[int], list[OfIndex]] | None:
     """The smallest sets met with each other, and the criteria of the index that are not among them."""
     candidates: set[int] | None = None
     unmet: list[OfIndex] = []
@@ -84,7 +85,7 @@ async def _candidates(connection: Connection, query: SearchQuery) -> tuple[set[i
             continue
         met = None
         if _may_be_few(one) and (candidates is None or len(candidates) > FEW):
-            met = await _set(connection, query.resource_type, one)
+            met = await _set(reader, query.resource_type, one)
         if met is None:
             unmet.append(one)
         else:
@@ -107,17 +108,17 @@ def _may_be_few(criterion: OfIndex) -> bool:
             return isinstance(criterion, StringIs | TokenText | UriIs)
 
 
-async def _set(connection: Connection, resource_type: str, criterion: OfIndex) -> set[int] | None:
+async def _set(reader: Reader, resource_type: str, criterion: OfIndex) -> set[int] | None:
     """The internal keys that meet one criterion, unless they are too many."""
     statement = Statement("select case when count(*) <= %s then array_agg(s.rid) end from (", MOST)
     conditions.keys(statement, resource_type, criterion)
     statement.add("limit %s) s", MOST + 1)
-    ((found,),) = await statement.rows(connection, binary=True)
+    ((found,),) = await statement.rows(reader, binary=True)
     return None if found is None else set(found)
 
 
 async def meeting(
-    connection: Connection, resource_type: str, criteria: Iterable[OfIndex], rids: Sequence[int]
+    reader: Reader, resource_type: str, criteria: Iterable[OfIndex], rids: Sequence[int]
 ) -> Sequence[int]:
     """Those of the internal keys that meet these criteria of the index, in their order."""
     ranges: list[OfIndex] = []
@@ -128,31 +129,31 @@ async def meeting(
             statement = Statement()
             conditions.keys(statement, resource_type, one)
             statement.add("and x.rid = any(%s)", list(rids))
-            rids = await _kept(connection, statement, rids)
+            rids = await _kept(reader, statement, rids)
     if not ranges or not rids:
         return rids
     statement = Statement("select c.rid from unnest(%s::bigint[]) as c(rid) where true", list(rids), row_by_row=True)
     for one in ranges:
         statement.add("and")
         conditions.condition(statement, resource_type, one, "c")
-    return await _kept(connection, statement, rids)
+    return await _kept(reader, statement, rids)
 
 
 def _is_by_hash(criterion: Criterion) -> TypeGuard[OfIndex]:
     return isinstance(criterion, _HASHES) and not (isinstance(criterion, TokenIs) and criterion.negated)
 
 
-async def _kept(connection: Connection, statement: Statement, rids: Sequence[int]) -> Sequence[int]:
-    met = {rid for (rid,) in await statement.rows(connection, binary=True)}
+async def _kept(reader: Reader, statement: Statement, rids: Sequence[int]) -> Sequence[int]:
+    met = {rid for (rid,) in await statement.rows(reader, binary=True)}
     return [rid for rid in rids if rid in met]
 
 
-async def documents(connection: Connection, query: SearchQuery, rids: Sequence[int]) -> dict[int, Row]:
+async def documents(reader: Reader, query: SearchQuery, rids: Sequence[int]) -> dict[int, Row]:
     """(rid, id, version, updated, doc) of those that meet the whole query at this moment, by internal key."""
     statement = Statement("select r.rid, r.id, r.version, r.updated, r.doc from resource r where", row_by_row=True)
     conditions.where(statement, query)
     statement.add("and r.rid = any(%s)", list(rids))
-    return {row[0]: row for row in await statement.rows(connection, binary=True)}
+    return {row[0]: row for row in await statement.rows(reader, binary=True)}
 
 
 def is_of_few(query: SearchQuery) -> bool:
@@ -175,16 +176,16 @@ def _is_of_one(criterion: Criterion) -> bool:
 
 
 async def sorted_in_index(
-    connection: Connection, query: SearchQuery, keys: Sequence[Key], after: Place | None
+    reader: Reader, query: SearchQuery, keys: Sequence[Key], after: Place | None, seeing: str
 ) -> list[Row] | None:
-    """The rows of the next page and one more (rid, id, version, updated, doc, the values of the order).
+    """The rows of the next page and one more (rid, id, version, updated, doc, the values of the order, `seeing`).
 
     None where others changed them at this very moment.
     """
-    values = {rid: found for rid, *found in await ordered(query, keys, after).rows(connection, binary=True)}
+    values = {rid: found for rid, *found in await ordered(query, keys, after, seeing).rows(reader, binary=True)}
     if not values:
         return []
-    found = await documents(connection, query, list(values))
+    found = await documents(reader, query, list(values))
     return [(*found[rid], *values[rid]) for rid in values] if found.keys() == values.keys() else None
 
 
@@ -198,11 +199,11 @@ def _all_hashes(statement: Statement, resource_type: str, criteria: Sequence[OfI
         statement.add("))")
 
 
-def ordered(query: SearchQuery, keys: Sequence[Key], after: Place | None) -> Statement:
-    """The statement of a search that `is_sorted_in_index`: internal keys with the values of the order."""
+def ordered(query: SearchQuery, keys: Sequence[Key], after: Place | None, seeing: str = "") -> Statement:
+    """The statement of a search that `is_sorted_in_index`: internal keys, the values of the order, and `seeing`."""
     by_hash = sorted(filter(_is_by_hash, query.criteria), key=_is_of_one)
     columns = "".join(f", {key.value}" for key in keys)
-    statement = Statement(f"select r.rid{columns} from (", row_by_row=True)
+    statement = Statement(f"select r.rid{columns}{seeing} from (", row_by_row=True)
     _all_hashes(statement, query.resource_type, by_hash)
     statement.add(") r")
     for key in keys:

@@ -27,11 +27,30 @@ Value = int | float | str | None
 
 
 class Place(NamedTuple):
-    """Where a page ended: the sort values and internal key of its last row, and the newest row of the whole search."""
+    """Where a page ended: the sort values and internal key of its last row.
+
+    `newest` and `seen` are of the first page: the newest row there was, and what PostgreSQL saw (`SEEN`).
+    """
 
     values: Sequence[Value]
     rid: int
     newest: int | None = None
+    seen: str | None = None
+
+
+SEEN: Final = (
+    "(select last_value || '@' || (extract(epoch from clock_timestamp()) * 1000)::bigint || '@'"
+    " || pg_current_snapshot()::text from rid_seq)"
+)
+"""What a statement sees, in SQL: the newest row, the milliseconds of the clock, and its snapshot."""
+
+
+def following(values: Sequence[Value], rid: int, before: Place | str) -> Place:
+    """Where the next page starts: below the last row of one that started at a place, or of a first that saw `SEEN`."""
+    if isinstance(before, Place):
+        return Place(values, rid, before.newest, before.seen)
+    newest, _, seen = before.partition("@")
+    return Place(values, rid, int(newest), seen)
 
 
 @dataclass(frozen=True, slots=True)

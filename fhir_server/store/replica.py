@@ -58,6 +58,15 @@ class Replica(Database):
             lent = await self._lent(stack, plans) if self._may_be_used() else None
             yield lent or await stack.enter_async_context(self._primary.connection(plans))
 
+    @contextlib.asynccontextmanager
+    async def moment(self, seen: str | None = None) -> AsyncGenerator[Connection]:
+        async with contextlib.AsyncExitStack() as stack:
+            connection = await stack.enter_async_context(super().moment())
+            if seen and not await _holds(connection, seen):
+                await stack.aclose()
+                connection = await stack.enter_async_context(self._primary.moment())
+            yield connection
+
     async def _lent(self, stack: contextlib.AsyncExitStack, plans: Plans) -> Connection | None:
         try:
             return await stack.enter_async_context(super().connection(plans))
@@ -89,6 +98,12 @@ class Replica(Database):
             moment, place = self._ends.popleft()
             if place <= replayed:
                 self._holds = moment
+
+
+async def _holds(connection: Connection, seen: str) -> bool:
+    """Whether the last transaction that another server saw the end of has ended here too."""
+    statement = b"select pg_snapshot_xmax(pg_current_snapshot()) >= pg_snapshot_xmax(%s::pg_snapshot)"
+    return await (await connection.execute(statement, (seen.split("@")[1],))).fetchone() == (True,)
 
 
 async def _place(connection: Connection, statement: bytes) -> int:

@@ -4,7 +4,7 @@ https://hl7.org/fhir/R4/search.html - docs/adr/0003.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -21,14 +21,14 @@ from fhir_server.r4.search_criteria import (
     TokenIs,
     UriIs,
 )
-from fhir_server.store import conditions, narrowing, ordering
+from fhir_server.store import conditions, date_walk, narrowing, ordering
 from fhir_server.store.database import Connection, Database, Plans
-from fhir_server.store.date_walk import walked
 from fhir_server.store.definitions import Shelf
-from fhir_server.store.ordering import MOST_SORTED, Key, Place
+from fhir_server.store.earlier import as_seen
+from fhir_server.store.ordering import MOST_SORTED, SEEN, Key, Place
 from fhir_server.store.resolving import resolved
 from fhir_server.store.search_index import hashed
-from fhir_server.store.statement import Statement
+from fhir_server.store.statement import Reader, Statement
 
 BOOLEANS = frozenset({"true", "false"})  # need not stand in the document: a date of death is `deceased=true`
 
@@ -60,20 +60,38 @@ class Search:
         self.shelf = Shelf()
 
     async def page(self, query: SearchQuery, after: Place | None) -> Page:
-        """One page of hits. Raises BadParameter, TooCostly, and Unavailable when the statement takes too long."""
-        async with self.database.connection(_plans(query)) as connection:
-            query = await resolved(connection, self.shelf, query)
-            if query.only_count or query.count == 0:
-                return Page((), None, await _total(connection, query, None))
-            pick = _page_in_memory if ordering.is_made_in_memory(query) else _page
-            rows, following = await pick(connection, query, after)
-            holds = recheck(query.criteria)
-            hits = tuple(row for row in rows if holds(row.doc))
-            total: int | None = None
-            if query.total != "none":
-                total = await _total(connection, query, after or following)
-            elif after is None and following is None:
-                total = len(hits)
+        """One page of hits. Raises BadParameter, TooCostly, and Unavailable when the statement takes too long.
+
+        Pages that follow a first one show what it saw, as it was then (`earlier`).
+        """
+        if after is None and _is_one_statement(query):
+            async with self.database.connection(_plans(query)) as connection:
+                query = await resolved(connection, self.shelf, query)
+                page = await self._made(connection, query, None, None)
+        elif after is None:
+            async with self.database.moment() as connection:
+                query = await resolved(connection, self.shelf, query)
+                page = await self._made(connection, query, None, await sight(connection))
+        else:
+            async with self.database.moment(after.seen) as connection:
+                query = await resolved(connection, self.shelf, query)
+                page = await self._made(await as_seen(connection, [query], after), query, after, None)
+        if page.next and not self.database.keeps_moments:
+            return replace(page, next=page.next._replace(seen=None))
+        return page
+
+    async def _made(self, reader: Reader, query: SearchQuery, after: Place | None, seen: str | None) -> Page:
+        if query.only_count or query.count == 0:
+            return Page((), None, await _total(reader, query, None))
+        pick = _page_in_memory if ordering.is_made_in_memory(query) else _page
+        rows, following = await pick(reader, query, after, seen)
+        holds = recheck(query.criteria)
+        hits = tuple(row for row in rows if holds(row.doc))
+        total: int | None = None
+        if query.total != "none":
+            total = await _total(reader, query, after or following)
+        elif after is None and following is None:
+            total = len(hits)
         return Page(hits, following, total)
 
     async def explain(self, query: SearchQuery) -> tuple[str, Any]:
@@ -104,6 +122,18 @@ def condition_lock(resource_type: str, pairs: Sequence[tuple[str, str]]) -> int:
     return hashed(TYPE_NUMBER[resource_type], "condition", *(part for pair in sorted(pairs) for part in pair))
 
 
+def _is_one_statement(query: SearchQuery) -> bool:
+    """Whether a single statement says what is on the first page, so that it needs no transaction to see one moment."""
+    if query.only_count or query.count == 0:
+        return True
+    return (
+        query.total == "none"
+        and not ordering.is_made_in_memory(query)
+        and not narrowing.is_narrowed(query)
+        and (narrowing.is_of_few(query) or not date_walk.is_walked(query))
+    )
+
+
 def _plans(query: SearchQuery) -> Plans:
     return "generic" if _is_by_one_hash(query) or narrowing.is_of_few(query) else "custom"
 
@@ -121,24 +151,28 @@ def _is_by_one_hash(query: SearchQuery) -> bool:
             return False
 
 
-async def _page(connection: Connection, query: SearchQuery, after: Place | None) -> tuple[list[Found], Place | None]:
+async def _page(
+    reader: Reader, query: SearchQuery, after: Place | None, seen: str | None
+) -> tuple[list[Found], Place | None]:
+    """Of a first page that nobody looked at before, the one statement tells what it sees."""
     keys = ordering.keys_of(query)
-    rows = await narrowing.narrowed(connection, query, after)
+    seeing = "" if after or seen else f", {SEEN}"
+    rows = await narrowing.narrowed(reader, query, after)
     if rows is None and not narrowing.is_of_few(query):
-        rows = await walked(connection, query, after)
+        rows = await date_walk.walked(reader, query, after)
     if rows is None and narrowing.is_sorted_in_index(query):
-        rows = await narrowing.sorted_in_index(connection, query, keys, after)
+        rows = await narrowing.sorted_in_index(reader, query, keys, after, seeing)
     if rows is None:
-        rows = await _select(query, keys, after).rows(connection, binary=True)
+        rows = await _select(query, keys, after, seeing).rows(reader, binary=True)
     if len(rows) <= query.count:
         return [Found(*row[:5]) for row in rows], None
     rows = rows[: query.count]
-    newest = after.newest if after else await newest_row(connection) if keys else None
-    return [Found(*row[:5]) for row in rows], Place(rows[-1][5:], rows[-1][0], newest)
+    rid, values, last = rows[-1][0], rows[-1][5 : 5 + len(keys)], rows[-1][-1]
+    return [Found(*row[:5]) for row in rows], ordering.following(values, rid, after or seen or last)
 
 
-def _select(query: SearchQuery, keys: Sequence[Key], after: Place | None) -> Statement:
-    columns = "".join(f", {key.value}" for key in keys)
+def _select(query: SearchQuery, keys: Sequence[Key], after: Place | None, seeing: str = "") -> Statement:
+    columns = "".join(f", {key.value}" for key in keys) + seeing
     statement = Statement(f"select r.rid, r.id, r.version, r.updated, r.doc{columns} from resource r")
     for key in keys:
         statement.add(key.join, *key.of_join)
@@ -153,7 +187,7 @@ def _select(query: SearchQuery, keys: Sequence[Key], after: Place | None) -> Sta
 
 
 async def _page_in_memory(
-    connection: Connection, query: SearchQuery, after: Place | None
+    reader: Reader, query: SearchQuery, after: Place | None, seen: str | None
 ) -> tuple[list[Found], Place | None]:
     """Of an order that the index does not know: all hits, sorted here. Raises TooCostly beyond `MOST_SORTED`."""
     statement = Statement("select r.rid, r.id, r.version, r.updated, r.doc from resource r where")
@@ -161,7 +195,7 @@ async def _page_in_memory(
     if after:
         ordering.as_it_was(statement, after)
     statement.add("limit %s", MOST_SORTED + 1)
-    found = {row[0]: Found(*row) for row in await statement.rows(connection, binary=True)}
+    found = {row[0]: Found(*row) for row in await statement.rows(reader, binary=True)}
     if len(found) > MOST_SORTED:
         raise TooCostly(f"More than {MOST_SORTED} hits cannot be sorted by a code or a reference; narrow the search")
     rows = [
@@ -175,29 +209,28 @@ async def _page_in_memory(
     hits = [found[rid] for _, rid in page]
     if len(rows) <= query.count:
         return hits, None
-    newest = after.newest if after else max(found)
-    return hits, Place(*page[-1], newest)
+    assert after or seen, "such a page is made inside a transaction, whose sight is known"
+    return hits, ordering.following(*page[-1], after or seen or "")
 
 
-async def newest_row(connection: Connection) -> int:
-    """The internal key that was given last."""
-    ((newest,),) = await Statement("select last_value from rid_seq").rows(connection)
-    return newest
+async def sight(connection: Connection) -> str:
+    """What the transaction of a first page sees, for those that follow."""
+    ((seen,),) = await Statement(f"select {SEEN}").rows(connection)
+    return seen
 
 
-async def _total(connection: Connection, query: SearchQuery, place: Place | None) -> int:
+async def _total(reader: Reader, query: SearchQuery, place: Place | None) -> int:
     """How many there are: counted, or what the planner believes (`_total=estimate`)."""
-    statement = Statement()
     if query.total == "estimate" and not query.only_count and query.count:
-        statement.add("explain (format json) select from resource r where")
+        statement = Statement("select from resource r where", planned=True)
         conditions.where(statement, query)
-        ((plan,),) = await statement.rows(connection)
+        ((plan,),) = await statement.rows(reader)
         return int(plan[0]["Plan"]["Plan Rows"])
-    statement.add("select count(*) from resource r where")
+    statement = Statement("select count(*) from resource r where")
     conditions.where(statement, query)
     if place:
         ordering.as_it_was(statement, place)
-    ((count,),) = await statement.rows(connection)
+    ((count,),) = await statement.rows(reader)
     return count
 
 

@@ -11,11 +11,12 @@ from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
 from fhir_server.r4.search_criteria import SearchQuery
 from fhir_server.store import conditions, ordering
 from fhir_server.store.database import Connection
+from fhir_server.store.earlier import as_seen
 from fhir_server.store.includes import Included
 from fhir_server.store.ordering import Place
 from fhir_server.store.resolving import resolved
-from fhir_server.store.search import Search, newest_row, recheck
-from fhir_server.store.statement import Statement
+from fhir_server.store.search import Search, recheck, sight
+from fhir_server.store.statement import Reader, Statement
 
 MANY = 10
 """Beyond so many types it is asked first which of them there are: a store holds few of R4's."""
@@ -36,7 +37,7 @@ async def mixed_page(search: Search, queries: Sequence[SearchQuery], after: Plac
     Raises BadParameter, TooCostly, and Unavailable when the statement takes too long.
     """
     shared = queries[0]
-    async with search.database.connection() as connection:
+    async with search.database.moment(after.seen if after else None) as connection:
         if len(queries) > MANY:
             queries = await _there(connection, queries)
         queries = [await resolved(connection, search.shelf, query) for query in queries]
@@ -44,17 +45,17 @@ async def mixed_page(search: Search, queries: Sequence[SearchQuery], after: Plac
             return MixedPage((), None, 0)
         if shared.only_count or shared.count == 0:
             return MixedPage((), None, await _total(connection, queries, None))
-        rows = await _select(queries, after).rows(connection, binary=True)
+        reader = await as_seen(connection, queries, after) if after else connection
+        rows = await _select(queries, after).rows(reader, binary=True)
         following = None
         if len(rows) > shared.count:
             rows = rows[: shared.count]
-            bound = after.newest if after else await newest_row(connection)
-            following = Place((rows[-1][4],), rows[-1][0], bound)
+            following = ordering.following((rows[-1][4],), rows[-1][0], after or await sight(connection))
         holds = {TYPE_NUMBER[query.resource_type]: recheck(query.criteria) for query in queries}
         hits = tuple(Included(TYPE_NAME[number], i, doc) for _, number, i, doc, _ in rows if holds[number](doc))
         total: int | None = None
         if shared.total != "none":
-            total = await _total(connection, queries, after or following)
+            total = await _total(reader, queries, after or following)
         elif after is None and following is None:
             total = len(hits)
     return MixedPage(hits, following, total)
@@ -99,7 +100,7 @@ def _each(statement: Statement, queries: Sequence[SearchQuery], add: Callable[[S
         add(statement, query)
 
 
-async def _total(connection: Connection, queries: Sequence[SearchQuery], place: Place | None) -> int:
+async def _total(reader: Reader, queries: Sequence[SearchQuery], place: Place | None) -> int:
     """How many there are: counted, or what the planner believes (`_total=estimate`)."""
     shared = queries[0]
     is_estimate = shared.total == "estimate" and not shared.only_count and shared.count
@@ -110,11 +111,11 @@ async def _total(connection: Connection, queries: Sequence[SearchQuery], place: 
         if place and not is_estimate:
             ordering.as_it_was(statement, place)
 
-    statement = Statement("explain (format json)" if is_estimate else "select sum(n)::bigint from (")
+    statement = Statement("" if is_estimate else "select sum(n)::bigint from (", planned=bool(is_estimate))
     _each(statement, queries, counted)
     if is_estimate:
-        ((plan,),) = await statement.rows(connection)
+        ((plan,),) = await statement.rows(reader)
         return int(plan[0]["Plan"]["Plan Rows"])
     statement.add(") each")
-    ((count,),) = await statement.rows(connection)
+    ((count,),) = await statement.rows(reader)
     return count

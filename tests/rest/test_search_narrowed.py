@@ -73,7 +73,7 @@ async def test_a_search_that_begins_in_the_index_finds_the_same(
     """Whatever is taken for small; with pages of every size."""
     with monkeypatch.context() as plainly:
         for step in NARROW:
-            plainly.setattr(f"fhir_server.store.search.{'narrowing.' * (step == 'narrowed')}{step}", nothing)
+            plainly.setattr(f"fhir_server.store.{'narrowing' if step == 'narrowed' else 'date_walk'}.{step}", nothing)
         plainly.setattr(narrowing, "is_sorted_in_index", lambda _: False)
         expected = {query: ids_of((await fhir_client.get(f"/fhir/{query}&_count=1000")).json()) for query in QUERIES}
     assert [query for query in QUERIES if not expected[query]] == ["Patient?family=nobody&birthdate=1970"]

