@@ -28,8 +28,12 @@ _KEPT: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "RelatedPerson": ("identifier", "relationship", "name"),
     }
 )
-_FOLLOWED: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
-    {"PractitionerRole": ("practitioner", "organization"), "RelatedPerson": ("patient",)}
+# Each with the one type that R4 lets it lead to: whatever else a document makes of it, it ends there.
+_FOLLOWED: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
+    {
+        "PractitionerRole": {"practitioner": "Practitioner", "organization": "Organization"},
+        "RelatedPerson": {"patient": "Patient"},
+    }
 )
 _AUTHENTICATORS: Final = frozenset({"Practitioner", "PractitionerRole", "Organization"})
 # XDS knows one legalAuthenticator; a Composition may have several attesters. Somebody who attests for himself is none.
@@ -130,8 +134,8 @@ class _Document:
         kind = resource["resourceType"]
         parts = {name: resource[name] for name in _KEPT[kind] if name in resource}
         inside = key.partition("#")[0]  # the references of what is contained are those of its container
-        for name in _FOLLOWED.get(kind, ()):
-            if name in resource and (target := self.contained(resource[name], _KEPT.keys(), inside)):
+        for name, target_kind in _FOLLOWED.get(kind, {}).items():
+            if name in resource and (target := self.contained(resource[name], {target_kind}, inside)):
                 parts[name] = target
         if kind == "RelatedPerson":
             parts.setdefault("patient", reference(f"#{SOURCE_PATIENT}"))

@@ -7,6 +7,7 @@ of the two kinds of document are `fhir_document` and `clinical_document`; what n
 """
 
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -89,6 +90,7 @@ class Contained:
     def __init__(self) -> None:
         self.resources: list[Element] = []
         self._ids: dict[str, str] = {}
+        self._numbers = Counter[str]()
 
     def refer(self, key: str) -> Element | None:
         """The reference to what was put under this key, None where nothing was."""
@@ -101,8 +103,8 @@ class Contained:
 
     def put(self, key: str, resource_type: str, parts: Mapping[str, Any]) -> Element:
         """The reference to a new resource of these parts; those that are empty are left out."""
-        number = sum(one["resourceType"] == resource_type for one in self.resources) + 1
-        link = self.name(key, f"{resource_type.lower()}-{number}")
+        self._numbers[resource_type] += 1
+        link = self.name(key, f"{resource_type.lower()}-{self._numbers[resource_type]}")
         self.resources.append(present(resourceType=resource_type, id=link["reference"][1:], **parts))
         return link
 

@@ -84,10 +84,10 @@ class _Composer:
         found = Selection()
         for number, part in enumerate(compose.get("include", ())):
             found = found.either(self._part(value_set, part, f"ValueSet.compose.include[{number}]"))
-            self._spend(len(found.members))
+            self._spend(found.size)
         for number, part in enumerate(compose.get("exclude", ())):
             found = found.without(self._part(value_set, part, f"ValueSet.compose.exclude[{number}]"))
-            self._spend(len(found.members))
+            self._spend(found.size)
         if compose.get("inactive") is False:
             found = found.only(lambda one: not one.inactive)
         return found
@@ -103,6 +103,7 @@ class _Composer:
         sets = [self.of(self._imported(value_set, url, place)) for url in part.get("valueSet", ()) if url]
         if "system" in part:
             sets.insert(0, self._of_system(value_set, part, place))
+        self._spend(sum(one.size for one in sets))  # whatever is left of them afterwards
         return reduce(Selection.both, sets) if sets else Selection()
 
     def _imported(self, value_set: Json, url: str, place: str) -> Json:

@@ -20,6 +20,8 @@ Json = Mapping[str, Any]
 
 LARGEST: Final = 10_000
 """Codes of one answer; a larger expansion is asked for in pages."""
+MOST_WORDS: Final = 20
+"""Words of a filter: who types more pastes."""
 PLACE: Final = "ValueSet.compose.include.system"
 _MARKS: Final = re.compile(r"[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]")
 """Combining marks, such as accents, in the blocks of Unicode that are for nothing else."""
@@ -93,7 +95,10 @@ def _page(members: Sequence[Member], asked: Asked) -> Sequence[Member]:
 
 def _found(members: Sequence[Member], text: str, wording: Wording) -> list[Member]:
     """Those of which the code or one name has, for each word that was typed, a word that begins with it."""
-    typed = [re.compile(rf"(?<![^\W_]){re.escape(word)}") for word in folded(text).split()]
+    words = dict.fromkeys(folded(text).split())
+    if len(words) > MOST_WORDS:
+        raise TooMuch(f"The filter has more than {MOST_WORDS} words")
+    typed = [re.compile(rf"(?<![^\W_]){re.escape(word)}") for word in words]
     found: list[Member] = []
     for one in members:
         texts = wording.texts(one)

@@ -65,6 +65,11 @@ class Selection:
     left_out: frozenset[Key] = frozenset()
     """Codes that are not in, though they may belong to a system that is a whole gap."""
 
+    @property
+    def size(self) -> int:
+        """What it costs to join it with another one."""
+        return 1 + len(self.members) + len(self.gaps) + len(self.left_out)
+
     def verdict(self, key: Key) -> Verdict:
         """Whether a code is in; of a whole gap it is, provided that it is a code of the system."""
         if key in self.members:

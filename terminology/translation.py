@@ -16,7 +16,11 @@ PLACE: Final = "ConceptMap.group.unmapped.url"
 NO_MATCH: Final = frozenset({"unmatched", "disjoint"})
 """Equivalences that say that there is no counterpart."""
 MOST_QUESTIONS: Final = 100
-"""Codings of one concept."""
+"""Codings of one concept, and what a translation is told to depend on."""
+DEEPEST: Final = 20
+"""Maps that refer to one another in a row."""
+MOST_WORK: Final = 10_000_000
+"""Elements, targets and what they depend on that are looked at, each as often as it is: some seconds."""
 REVERSED: Final = {
     "wider": "narrower", "narrower": "wider", "subsumes": "specializes", "specializes": "subsumes",
 }  # fmt: skip
@@ -59,8 +63,15 @@ class Translation:
     """Whether a map lists the code."""
     by_rule: bool = False
     """Whether a map has it by its rule for codes that it does not list."""
+    work: int = 0
     lacking: dict[str, None] = field(default_factory=dict)
     """Elements without which a counterpart cannot be chosen: they are told as `dependency`."""
+
+    def spend(self, count: int) -> None:
+        """Raises TooMuch where maps refer to others so often that it would never end."""
+        self.work += count
+        if self.work > MOST_WORK:
+            raise TooMuch("The concept maps are too much work to translate by")
 
     @property
     def result(self) -> bool:
@@ -93,6 +104,8 @@ def translate(maps: Iterable[Json], questions: Iterable[Asked], others: Mapping[
     asked_maps, all_questions = list(maps), list(questions)
     if len(all_questions) > MOST_QUESTIONS:
         raise TooMuch(f"The concept has more than {MOST_QUESTIONS} codings")
+    if any(len(one.dependencies) > MOST_QUESTIONS for one in all_questions):
+        raise TooMuch(f"More than {MOST_QUESTIONS} dependencies are told")
     for asked in all_questions:
         for one in asked_maps:
             if _applies(one, asked):
@@ -125,11 +138,16 @@ def _translate(
 ) -> None:
     if id(concept_map) in before:
         raise Incomputable("The concept map refers to itself", PLACE)
+    if len(before) > DEEPEST:
+        raise Incomputable(f"The concept map refers to others more than {DEEPEST} deep", PLACE)
+    found.spend(1 + len(concept_map.get("group", ())))
     groups = [one for one in concept_map.get("group", ()) if _is_between(one, asked)]
     source = canonical_of(concept_map)
     known = False
     for group in groups:
+        found.spend(len(group.get("element", ())))
         for element, target in _targets(group, asked):
+            found.spend(1)
             known = True
             if target is not None and (asked.reverse or _depends(target, asked, found)):
                 found.matches.append(_match(group, element, target, asked, source))
@@ -173,6 +191,7 @@ def _depends(target: Json, asked: Asked, found: Translation) -> bool:
             found.lacking[element] = None
             return False
         codes = [(coding.get("system"), coding.get("code")) for coding in concept.get("coding", ())]
+        found.spend(1 + len(codes))
         fits = any(code == value and one.get("system") in (None, system) for system, code in codes)
         if not fits and concept.get("text") != value:
             return False

@@ -6,7 +6,7 @@ Per resource type the paths of all parameters are merged into one tree of JSON p
 resource is walked once. At the end of a path stands a maker: it knows the type that is found there.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NamedTuple
 
@@ -115,7 +115,16 @@ class Composite(NamedTuple):
 
 
 IndexValue = Token | Reference | Text | Period | Number | Quantity | Uri | Position | Composite
-Root = Mapping[str, Any]
+
+
+class Root(NamedTuple):
+    """The resource that is walked, and what it contains: looked up, since many references may lead there."""
+
+    resource: Mapping[str, Any]
+    contained: Mapping[str, Sequence[Mapping[str, Any]]]
+    """By the text of a reference to it: `#id`."""
+
+
 Out = list[IndexValue]
 Maker = Callable[[Any, Root, Out], None]
 """Adds the index values of one found value."""
@@ -129,7 +138,11 @@ def extract(resource: Mapping[str, Any]) -> list[IndexValue]:
     value may come twice.
     """
     out: Out = []
-    _walker(resource["resourceType"])(resource, resource, out)
+    contained: dict[str, list[Mapping[str, Any]]] = {}
+    for one in resource.get("contained", ()):
+        if "id" in one:
+            contained.setdefault(f"#{one['id']}", []).append(one)
+    _walker(resource["resourceType"])(resource, Root(resource, contained), out)
     return out
 
 
@@ -218,7 +231,7 @@ def _composite(parameter: SearchParameter, type_name: str) -> Maker:
         found: list[tuple[IndexValue, ...]] = []
         for walk, from_resource in parts:
             values: Out = []
-            walk(root if from_resource else value, root, values)
+            walk(root.resource if from_resource else value, root, values)
             if not values:
                 return
             found.append(tuple(values))
@@ -231,7 +244,7 @@ def _truth(parameter: SearchParameter, paths: Iterable[TypedPath]) -> Maker:
     keys = tuple(path.steps[0].key for path in paths)
 
     def make(_value: Any, root: Root, out: Out) -> None:
-        true = any(root.get(key) not in (None, False) for key in keys)
+        true = any(root.resource.get(key) not in (None, False) for key in keys)
         out.append(Token(parameter, None, "true" if true else "false"))
 
     return make
@@ -250,11 +263,9 @@ def _contained(kind: str, go_on: Maker) -> Maker:
     """From a Reference to the contained resource of this type that it names."""
 
     def make(value: Any, root: Root, out: Out) -> None:
-        text = value.get("reference", "")
-        if text.startswith("#"):
-            for one in root.get("contained", ()):
-                if one.get("id") == text[1:] and one["resourceType"] == kind:
-                    go_on(one, root, out)
+        for one in root.contained.get(value.get("reference", ""), ()):
+            if one["resourceType"] == kind:
+                go_on(one, root, out)
 
     return make
 
@@ -263,7 +274,7 @@ def _type_behind(reference: Mapping[str, Any], root: Root) -> str | None:
     """The type of what a Reference points to, as far as its text, its `type` or the contained resources tell."""
     text = reference.get("reference", "")
     if text.startswith("#"):
-        return next((one["resourceType"] for one in root.get("contained", ()) if one.get("id") == text[1:]), None)
+        return next((one["resourceType"] for one in root.contained.get(text, ())), None)
     if parts := split_reference(text):
         return parts[0]
     if stated := reference.get("type"):

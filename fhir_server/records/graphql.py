@@ -95,6 +95,7 @@ class _Loader:
         for key, answer in zip(keys, answers, strict=True):
             if isinstance(answer, Forbidden):
                 await self._trace_refusal("read", *key)
+        for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
         return {
@@ -106,7 +107,7 @@ class _Loader:
         limit = [] if want.connection else [("_count", str(want.count))]
         total = [("_total", "accurate")] if want.counted else []
         query = search_query.parse(want.type, [*page.pairs, *limit, *total])
-        text = audit.query_for_trail(want.type, page.pairs)
+        text = audit.query_for_trail([want.type], page.pairs)
         try:
             found = await self.archive.search(self.caller, query, page.place, self.request_id, text)
         except Forbidden:

@@ -10,11 +10,12 @@ import orjson
 import pytest
 
 from fhir_server.outcomes import BadParameter, BadSyntax, Failure, NotFound, NotSupported, TooCostly, Unavailable
-from fhir_server.r4.graphql import introspection, limits
+from fhir_server.r4.graphql import introspection, limits, selection
 from fhir_server.r4.graphql.document import read
 from fhir_server.r4.graphql.execution import Execution
 from fhir_server.r4.graphql.introspection import introspected
 from fhir_server.r4.graphql.schema import OFFERED, QUERY, shown_name
+from fhir_server.r4.graphql.search_arguments import searching
 from fhir_server.r4.graphql.selection import check
 from fhir_server.r4.graphql.wants import Hit, Hits, Reads, Search
 from fhir_server.r4.resource_types import RESOURCE_TYPES
@@ -503,6 +504,77 @@ def test_an_expression_that_touches_too_much_is_stopped() -> None:
 def test_a_query_that_would_cost_too_much_is_refused(query: str, on: str | None) -> None:
     with pytest.raises(TooCostly):
         ran(query, on)
+
+
+BOMBS: dict[str, tuple[str, Resource]] = {
+    "fields that are not there": (
+        "{ component { " + " ".join(f"a{n}: valueString" for n in range(490)) + " } }",
+        {"component": [{"id": "c"}] * 3000},
+    ),
+    "elements that are not chosen": (
+        "{ " + " ".join(f"a{n}: component(id: other) {{ id }}" for n in range(240)) + " }",
+        {"component": [{"id": "c"}] * 5000},
+    ),
+    "one text under many names": (
+        "{ text { " + " ".join(f"a{n}: div" for n in range(400)) + " } }",
+        {"text": {"status": "generated", "div": "x" * 100_000}},
+    ),
+    "a long name over many values": (
+        f"{{ component {{ {'a' * 50_000}: id }} }}",
+        {"component": [{"id": "c"}] * 1000},
+    ),
+    "a comparison of large elements": (
+        '{ contained(fhirpath: "' + " or ".join(["$this != $this"] * 20) + '") { ... on Observation { id } } }',
+        {"contained": [{"resourceType": "Observation", "component": [{"id": "c"}] * 20_000}]},
+    ),
+    "a long text read again and again": (
+        '{ text(fhirpath: "' + " or ".join(["div.upper() = 'A'"] * 20) + '") { status } }',
+        {"text": {"status": "generated", "div": "x" * 2_000_000}},
+    ),
+    "an expression that touches nothing": (
+        '{ component(fhirpath: "' + " and ".join(["1=1"] * 60) + '") { id } }',
+        {"component": [{"id": "c"}] * 30_000},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BOMBS)
+def test_little_that_is_asked_of_much_is_refused(case: str) -> None:
+    """Whatever a query makes of what is kept: memory, an answer or time, shown or not."""
+    query, more = BOMBS[case]
+    with pytest.raises(TooCostly):
+        answer_to(query, {"resourceType": "Observation", "id": "o", **more})
+
+
+def test_a_slice_is_named_by_something_short() -> None:
+    long = {"resourceType": "Patient", "name": [{"text": "x" * 201}]}
+    with pytest.raises(BadParameter):
+        answer_to('{ name @slice(path: "text") { text } }', long)
+
+
+def test_variables_are_bounded_like_the_query_and_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search below any resource is the same search, of whatever type the resource is."""
+    query = """query a($code: [String]) {
+        BundleList { entry { resource { ObservationList(_reference: focus, code: $code) { id } } } } }"""
+    for many in (["x" * limits.MOST_GIVEN], ["x"] * limits.MOST_GIVEN):
+        with pytest.raises(TooCostly):
+            read(query, None, {"code": many})
+    calls: list[str] = []
+
+    def counted(definition: Any, *given: Any) -> Any:
+        calls.append(definition.name)
+        return searching(definition, *given)
+
+    monkeypatch.setattr(selection, "searching", counted)
+    check(read(query, None, {"code": ["x"]}), QUERY)
+    assert calls == ["BundleList", "ObservationList"]
+
+
+def test_an_introspection_is_bounded_by_all_operations() -> None:
+    """What graphql-core checks of the schema grows with the square of the fields of fragments, used here or not."""
+    other = "query b { __schema { ...many } } fragment many on __Schema { " + "queryType { name } " * 600 + "}"
+    with pytest.raises(TooCostly):
+        read("query a { __schema { queryType { name } } } " + other, "a", {})
 
 
 def test_a_level_is_loaded_at_once() -> None:

@@ -1,5 +1,6 @@
 """What each resource can be found by, written down by hand from the definitions of the search parameters."""
 
+import time
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -273,6 +274,16 @@ def test_every_resource_type_can_be_indexed() -> None:
     for resource_type in RESOURCE_TYPES:
         values = extract({"resourceType": resource_type})
         assert [value.param.code for value in values] == (["deceased"] if resource_type == "Patient" else [])
+
+
+def test_many_contained_resources_are_found_in_a_time_that_grows_with_them() -> None:
+    """Each by its id, of which a document may have thousands."""
+    people = [{"resourceType": "Practitioner", "id": f"a{n}", "name": [{"family": f"f{n}"}]} for n in range(10_000)]
+    authors = [{"reference": f"#{one['id']}"} for one in people]
+    began = time.process_time()
+    values = found({"resourceType": "DocumentReference", "contained": people, "author": authors}, "author-family")
+    assert time.process_time() - began < 5
+    assert len(values) == 10_000
 
 
 def test_the_names_of_a_contained_author_are_found_through_his_role() -> None:

@@ -349,7 +349,13 @@ def test_a_value_set_that_is_too_much_work_is_refused(monkeypatch: pytest.Monkey
     """By many parts, or many filters, of a large code system."""
     monkeypatch.setattr("terminology.composition.MOST_WORK", 30)
     assert selected(value_set(AT_WORK, codes(), exclude=[codes("lead")]))
-    for resource in (value_set(AT_WORK, *[codes()] * 5), value_set(AT_WORK, *[where("concept", "=", "lead")] * 5)):
+    for resource in (
+        value_set(AT_WORK, *[codes()] * 5),
+        value_set(AT_WORK, *[where("concept", "=", "lead")] * 5),
+        value_set(AT_WORK, codes("lead"), exclude=[codes()] * 5),
+        value_set(AT_WORK, {"system": EXPOSURES, "valueSet": ["#all"] * 5, "concept": [{"code": "lead"}]})
+        | {"contained": [value_set("urn:test:all", codes()) | {"id": "all"}]},
+    ):
         with pytest.raises(TooMuch):
             composed(resource, library())
 

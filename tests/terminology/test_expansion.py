@@ -52,6 +52,13 @@ def test_an_expansion_says_what_it_is() -> None:
     assert "offset" not in told
 
 
+def test_a_filter_has_few_words() -> None:
+    """Each is looked for in each name; the same word counts once."""
+    assert listed(expanded(filter="lead " * 1000)) == listed(expanded(filter="lead"))
+    with pytest.raises(TooMuch):
+        expanded(filter=" ".join(f"w{n}" for n in range(21)))
+
+
 def test_an_expansion_is_of_its_value_set() -> None:
     """Its metadata; its narrative, its version in the store and (unless asked for) its definition are left out."""
     meta = {"versionId": "3", "lastUpdated": "2026-01-01T00:00:00Z", "security": [{"code": "R"}]}

@@ -197,6 +197,27 @@ def test_another_map_may_be_asked_for_the_others() -> None:
         translated(first, code="heat", others={OTHER: [circle], MAP: [first]})
 
 
+def test_maps_refer_to_one_another_within_bounds() -> None:
+    """A short chain of maps with several groups asks the last one a million times; a long one exhausts the stack."""
+
+    def chain(length: int, groups: int) -> dict[str, list[Resource]]:
+        maps = [mapping(f"{OTHER}{n}", {}, {"mode": "other-map", "url": f"{OTHER}{n + 1}"}) for n in range(length)]
+        last = mapping(f"{OTHER}{length}", {"heat": [target("W92")]})
+        return {one["url"]: [one | {"group": one["group"] * groups}] for one in (*maps, last)}
+
+    def ends(length: int, groups: int) -> bool:
+        others = chain(length, groups)
+        return translated(*others[f"{OTHER}0"], code="heat", others=others).result
+
+    assert ends(15, 1)
+    with pytest.raises(Incomputable):
+        ends(400, 1)
+    with pytest.raises(TooMuch):
+        ends(7, 20)
+    with pytest.raises(TooMuch):
+        translated(dependencies=[(f"urn:test:{n}", {"text": "x"}) for n in range(101)])
+
+
 DEPENDS = mapping(
     MAP,
     {

@@ -22,7 +22,7 @@ from fhir_server.r4.fhirpath.syntax import (
     Variable,
     parse,
 )
-from fhir_server.r4.fhirpath.values import Item, Items, is_a, key_of, ordered, plain, same
+from fhir_server.r4.fhirpath.values import Item, Items, is_a, key_of, ordered, plain, same, weight
 
 MOST_STEPS: Final = 1_000_000
 """Elements that the evaluations with one context may touch."""
@@ -54,6 +54,16 @@ class Context:
     """Whether two dates were compared whose precision does not tell."""
     this: Items | None = None
     index: int = 0
+    weighs: bool = False
+    """Whether what is compared costs by its size: the expression is a stranger's."""
+
+    def weighed(self, items: Items) -> Items:
+        """The same, counted with all that is within, where that matters. Raises TooMuch."""
+        if self.weighs:
+            for item in items:
+                self.steps += weight(item)
+            self.paid([])
+        return items
 
     def paid(self, items: Items) -> Items:
         """The same, counted. Raises TooMuch."""
@@ -203,7 +213,7 @@ def _binary(operator: str, left: Compiled, right: Compiled) -> Compiled:
     function = _OPERATORS[operator]
 
     def both(context: Context, focus: Items) -> Items:
-        return function(context, left(context, focus), right(context, focus))
+        return function(context, context.weighed(left(context, focus)), context.weighed(right(context, focus)))
 
     return both
 

@@ -41,6 +41,8 @@ def compile_call(name: str, arguments: Sequence[Tree]) -> Compiled:
     """The function of a call. Raises UnknownExpression for a name or a number of arguments that it does not know."""
     if name in ALONE and not arguments:
         alone = ALONE[name]
+        if name in READING:
+            return lambda context, focus: context.paid(alone(context, context.weighed(focus)))
         return lambda context, focus: context.paid(alone(context, focus))
     if name in OF_TYPES and len(arguments) == 1:
         return partial(_of_type, OF_TYPES[name], type_name_of(arguments[0]))
@@ -50,7 +52,9 @@ def compile_call(name: str, arguments: Sequence[Tree]) -> Compiled:
         return lambda context, focus: context.paid(apply(context, focus, inner))
     if name in WITH_VALUES and len(inner) in WITH_VALUES[name][0]:
         function = WITH_VALUES[name][1]
-        return lambda context, focus: context.paid(function(focus, [_outside(context, one) for one in inner]))
+        return lambda context, focus: context.paid(
+            function(context.weighed(focus), [context.weighed(_outside(context, one)) for one in inner])
+        )
     raise UnknownExpression(f"{name}() with {len(arguments)} arguments is not known here")
 
 
@@ -241,6 +245,8 @@ ALONE: Final[Mapping[str, Callable[[Context, Items], Items]]] = {
     "trim": _text(str.strip),
 }
 """Functions of the items before the dot."""
+READING: Final = frozenset({"distinct", "isDistinct", "lower", "trim", "upper"})
+"""Those of them whose time grows with what is within an item."""
 
 OF_TYPES: Final[Mapping[str, bool]] = {"ofType": True, "as": True, "is": False}
 """Functions that are given a type: whether they keep what is of it, or say whether it is."""

@@ -38,7 +38,7 @@ from fhir_server.r4.fhirpath.syntax import (
 )
 from fhir_server.r4.fhirpath.values import Items, Moment, plain
 from fhir_server.r4.graphql.faults import refused
-from fhir_server.r4.graphql.limits import LONGEST_PATH, MOST_PATH_STEPS
+from fhir_server.r4.graphql.limits import LONGEST_PATH, LONGEST_SLICE, MOST_PATH_STEPS
 
 FUNCTIONS: Final = frozenset({
     "all", "allFalse", "allTrue", "anyFalse", "anyTrue", "as", "combine", "contains", "count", "distinct", "empty",
@@ -51,6 +51,9 @@ OPERATORS: Final = frozenset({
 })  # fmt: skip
 VARIABLES: Final = frozenset({"$this", "$index", "%ucum", "%sct", "%loinc"})
 
+OF_TEXT: Final = 20
+"""Characters of an expression that count as one element touched."""
+
 
 class Meter:
     """What the expressions of one query cost together."""
@@ -58,11 +61,12 @@ class Meter:
     def __init__(self) -> None:
         self._steps = MOST_STEPS - MOST_PATH_STEPS
 
-    def evaluated(self, compiled: Compiled, place: Node, around: Node, index: int) -> Items:
+    def evaluated(self, path: "ClientPath", place: Node, around: Node, index: int) -> Items:
         """What an expression gives on an element of the resource `around`. Raises Undecided, Misshapen, TooCostly."""
-        context = Context(around, around, place, self._steps, this=[place], index=index)
+        steps = self._steps + len(path.text) // OF_TEXT  # what it says without touching anything costs time as well
+        context = Context(around, around, place, steps, this=[place], index=index, weighs=True)
         try:
-            return compiled(context, [place])
+            return path.compiled(context, context.paid([place]))
         except TooMuch:
             raise TooCostly("The FHIRPath expressions of the query touch too many elements") from None
         finally:
@@ -80,27 +84,30 @@ class ClientPath:
     def holds(self, meter: Meter, place: Node, around: Node, index: int) -> bool:
         """Is it true of an element? Raises BadParameter where it has no answer, TooCostly."""
         try:
-            return bool(truth(meter.evaluated(self.compiled, place, around, index)))
+            return bool(truth(meter.evaluated(self, place, around, index)))
         except (Undecided, Misshapen):
             raise self._no_answer() from None
 
     def name(self, meter: Meter, place: Node, around: Node, index: int) -> str:
         """What it gives for an element, as a text; of nothing the empty one. Raises BadParameter, TooCostly."""
         try:
-            item = one(meter.evaluated(self.compiled, place, around, index))
+            item = one(meter.evaluated(self, place, around, index))
         except (Undecided, Misshapen):
             raise self._no_answer() from None
         match None if item is None else plain(item):
             case None:
-                return ""
+                name = ""
             case bool() as value:
-                return str(value).lower()
+                name = str(value).lower()
             case str() | Decimal() as value:
-                return str(value)
+                name = str(value)
             case Moment(text):
-                return text
+                name = text
             case _:
                 raise self._no_answer()
+        if len(name) > LONGEST_SLICE:
+            raise refused(f"@slice names an element by more than {LONGEST_SLICE} characters", self.node)
+        return name
 
     def _no_answer(self) -> BadParameter:
         return refused("The FHIRPath does not give one answer for each element", self.node)

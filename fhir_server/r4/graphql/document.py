@@ -61,8 +61,16 @@ from graphql.validation import (
 
 from fhir_server.outcomes import BadParameter, BadSyntax, Issue, NotSupported, TooCostly
 from fhir_server.r4.graphql.faults import fault, refused
-from fhir_server.r4.graphql.limits import DEEPEST, LONGEST, LONGEST_TOLD, MOST_FAULTS, MOST_FIELDS, MOST_TOKENS
-from fhir_server.r4.graphql.values import Value, plain_text, value_of
+from fhir_server.r4.graphql.limits import (
+    DEEPEST,
+    LONGEST,
+    LONGEST_TOLD,
+    MOST_FAULTS,
+    MOST_FIELDS,
+    MOST_GIVEN,
+    MOST_TOKENS,
+)
+from fhir_server.r4.graphql.values import Value, plain_text, texts_of, value_of
 
 RULES: Final = (
     ExecutableDefinitionsRule,
@@ -142,7 +150,9 @@ def read(text: str, operation_name: str | None, variables: Mapping[str, Any]) ->
     if errors := validate(_no_types(), whole, (*RULES, *OF_DIRECTIVES), max_errors=MOST_FAULTS):
         raise BadParameter(issues=[_issue(one) for one in errors])
     fragments = {one.name.value: one for one in whole.definitions if isinstance(one, FragmentDefinitionNode)}
-    _must_be_bounded(operation.selection_set, fragments)
+    for one in whole.definitions:  # also what is not meant now: introspection checks the fragments of all of them
+        if isinstance(one, OperationDefinitionNode):
+            _must_be_bounded(one.selection_set, fragments)
     return Document(whole, operation, fragments, _variables(operation.variable_definitions or (), variables))
 
 
@@ -238,6 +248,8 @@ def _variables(definitions: Sequence[VariableDefinitionNode], given: Mapping[str
         else:
             continue
         found[name] = value
+    if sum(len(text) + 1 for value in found.values() for text in texts_of(value)) > MOST_GIVEN:
+        raise TooCostly(f"The variables have more than {MOST_GIVEN} characters and values")
     return found
 
 

@@ -18,6 +18,14 @@ MOST_RESOURCES: Final = 1000
 """Resources that are found or referred to, all levels together."""
 MOST_VALUES: Final = 200_000
 """Elements that the answer is made of."""
+MOST_LOOKS: Final = 1_000_000
+"""Fields and elements that are looked at for the answer, whether or not something is there to be shown."""
+LARGEST_SHOWN: Final = 32_000_000
+"""Characters of the answer: of its texts and of the names under which values stand."""
+MOST_GIVEN: Final = 100_000
+"""Characters of the variables, and one more for each value."""
+LONGEST_SLICE: Final = 200
+"""Characters of the name that `@slice` gives an element."""
 MOST_PATH_STEPS: Final = 200_000
 """Elements that FHIRPath expressions of the client may touch, all together."""
 LONGEST_PATH: Final = 500

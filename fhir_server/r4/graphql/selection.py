@@ -22,6 +22,7 @@ from graphql.language import (
 from fhir_server.outcomes import BadParameter, Issue
 from fhir_server.r4.graphql.arguments import (
     NO_FILTERS,
+    Argument,
     Filters,
     Reading,
     Resolving,
@@ -88,6 +89,9 @@ class Selections:
         """Fields that a type has, and fragments that are of it, by the identity of their nodes."""
         self._missed: dict[int, tuple[Node, str]] = {}
         """The others, and of which type they were asked."""
+        self._given: dict[int, Sequence[Argument]] = {}
+        self._read: dict[tuple[int, Definition, str], Filters | Resolving | Reading | Searching] = {}
+        """What the arguments of a field ask, read once although it may be selected of every type."""
 
     def of(self, sets: Sets, selected: Selected) -> Sequence[Field]:
         """The fields of selection sets that belong together, made once for each type. Raises BadParameter."""
@@ -126,7 +130,7 @@ class Selections:
         """The field of a type, None where it has none, or where nothing that is searched may refer to it."""
         definition = field_of(selected.type, node.name.value, selected.targets)
         if definition and definition.kind == "search" and selected.type != QUERY:
-            given = given_to(node, self._document.variables)
+            given = self._given_to(node)
             return definition if may_refer(definition, selected.type, given) else None
         return definition
 
@@ -186,10 +190,23 @@ class Selections:
         flatten, first, singleton = (_directive(node, name) is not None for name in ("flatten", "first", "singleton"))
         return Shape(flatten, first, singleton, path)
 
+    def _given_to(self, node: FieldNode) -> Sequence[Argument]:
+        if id(node) not in self._given:
+            self._given[id(node)] = given_to(node, self._document.variables)
+        return self._given[id(node)]
+
     def _arguments(
         self, definition: Definition, node: FieldNode, selected: Selected
     ) -> Filters | Resolving | Reading | Searching:
-        given = given_to(node, self._document.variables)
+        key = id(node), definition, QUERY if selected.type == QUERY else ""
+        if key not in self._read:
+            self._read[key] = self._arguments_read(definition, node, selected)
+        return self._read[key]
+
+    def _arguments_read(
+        self, definition: Definition, node: FieldNode, selected: Selected
+    ) -> Filters | Resolving | Reading | Searching:
+        given = self._given_to(node)
         match definition.kind:
             case "resolve":
                 return resolving(given)

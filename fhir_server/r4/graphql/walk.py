@@ -12,7 +12,7 @@ from fhir_server.r4.fhirpath.nodes import Node, root
 from fhir_server.r4.graphql.arguments import Filters, Reading, Resolving
 from fhir_server.r4.graphql.client_path import ClientPath, Meter
 from fhir_server.r4.graphql.faults import place_of
-from fhir_server.r4.graphql.limits import MOST_VALUES
+from fhir_server.r4.graphql.limits import LARGEST_SHOWN, MOST_LOOKS, MOST_VALUES
 from fhir_server.r4.graphql.output import Branch, Part
 from fhir_server.r4.graphql.schema import ANY, QUERY, shown_name
 from fhir_server.r4.graphql.search_arguments import Searching
@@ -40,6 +40,8 @@ class Within:
 
 
 NOWHERE: Final = Within({}, None)
+LEADING: Final = frozenset({"resolve", "read", "search"})
+"""What gets its values later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ class Walk:
         self.looking: list[Looking] = []
         self._selections = selections
         self._meter = Meter()
-        self._values = 0
+        self._values = self._looks = self._characters = 0
 
     def top(self, sets: Sets) -> Branch:
         """The root of a query of the system."""
@@ -104,10 +106,13 @@ class Walk:
 
     def _branch(self, sets: Sets, selected: Selected, value: Json, within: Within) -> Branch:
         branch = Branch([])
-        for one in self._selections.of(sets, selected):
+        fields = self._selections.of(sets, selected)
+        self._look(len(fields))
+        for one in fields:
             part = Part(one)
-            branch.parts.append(part)
             self._fill(part, selected, value, within)
+            if part.values or part.is_answered or one.definition.kind in LEADING:  # what is not there takes no memory
+                branch.parts.append(part)
         return branch
 
     def _fill(self, part: Part, selected: Selected, value: Json, within: Within) -> None:
@@ -139,6 +144,7 @@ class Walk:
         if found is None:
             return
         items = found if definition.repeats else [found]
+        self._look(len(items))
         places = [
             (item, Node(definition.type, None, None, value, definition.name, index if definition.repeats else None))
             for index, item in enumerate(items)
@@ -196,7 +202,15 @@ class Walk:
             raise TooCostly(
                 f"The answer would have more than {MOST_VALUES} elements: select less, or in several queries"
             )
+        self._characters += len(part.field.key) + len(name or "") + (len(value) if isinstance(value, str) else 0)
+        if self._characters > LARGEST_SHOWN:
+            raise TooCostly(f"The answer would have more than {LARGEST_SHOWN} characters: select less, or in several")
         part.add(value, name)
+
+    def _look(self, count: int) -> None:
+        self._looks += count
+        if self._looks > MOST_LOOKS:
+            raise TooCostly(f"The query looks at more than {MOST_LOOKS} fields and elements: select less, or narrow it")
 
     def _resolve(self, part: Part, resolving: Resolving, value: Json, within: Within) -> None:
         """https://hl7.org/fhir/R4/graphql.html#references"""

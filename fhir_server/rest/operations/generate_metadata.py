@@ -55,7 +55,7 @@ async def generate_metadata(exchange: Exchange, service: Service) -> Answer:
     """
     _must(exchange)
     given = await _given(exchange, service)
-    metadata = _metadata(given.read)
+    metadata = await asyncio.to_thread(_metadata, given.read)
     subject = await _subject(exchange, service, metadata)
     blob = await service.blobs.put_bytes(given.content)
     sha1 = pybase64.b64encode(blob.sha1).decode()

@@ -132,8 +132,16 @@ def _is_now(value: str) -> bool:
     return low <= time.time_ns() // 1000 < high
 
 
-def _coding(value: Any) -> Any:
-    return value if isinstance(value, Mapping) and "resourceType" not in value else None
+def _of(parts: Mapping[str, type]) -> Callable[[Any], Any]:
+    """A data type, known by its parts: in JSON the value does not say its own type, and others have a `code` too."""
+
+    def read(value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return None
+        fits = (isinstance(one, parts.get(name, ())) for name, one in value.items() if name not in _OF_ANY)
+        return value if all(fits) else None
+
+    return read
 
 
 def _parts(value: Any) -> Any:
@@ -144,6 +152,12 @@ def _resource(resource_type: str) -> Callable[[Any], Any]:
     return lambda value: value if isinstance(value, Mapping) and value.get("resourceType") == resource_type else None
 
 
+_CODING: Final[Mapping[str, type]] = {
+    **dict.fromkeys(("system", "version", "code", "display"), str),
+    "userSelected": bool,
+}
+_CONCEPT: Final[Mapping[str, type]] = {"coding": list, "text": str}
+_OF_ANY: Final = frozenset({"id", "extension", *(f"_{name}" for name in (*_CODING, *_CONCEPT))})
 _READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "string": _text,
     "uri": _text,
@@ -153,8 +167,8 @@ _READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "boolean": _flag,
     "integer": _count,
     "dateTime": _moment,
-    "Coding": _coding,
-    "CodeableConcept": _coding,
+    "Coding": _of(_CODING),
+    "CodeableConcept": _of(_CONCEPT),
     "part": _parts,
 }
 _FORMS: Final = {

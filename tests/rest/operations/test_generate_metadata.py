@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import re
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.r4.xml import to_json, to_xml
 from fhir_server.records.sharing.conformance import faults
 from fhir_server.records.sharing.profiles import profiles
+from mappings.generated_metadata import Contained
 from terminology import systems
 from tests.structured_documents import (
     CDA_FILES,
@@ -136,6 +138,31 @@ async def test_the_example_of_the_documentation_is_answered_as_it_says(fhir_clie
     answered = await generate(fhir_client, request)
     assert answered.json()["parameter"][0].keys() == answer["parameter"][0].keys()
     assert holds(await generated(fhir_client, answered), fiche)
+
+
+@pytest.mark.parametrize(
+    ("kind", "link"), [("PractitionerRole", "practitioner"), ("RelatedPerson", "patient"), ("RelatedPerson", "next")]
+)
+async def test_references_in_a_circle_end(client: httpx.AsyncClient, kind: str, link: str) -> None:
+    """Of what R4 lets a reference lead to the text of a document says nothing: urn:uuid may be anything."""
+    urls = [f"urn:uuid:00000000-0000-4000-8000-{number:012}" for number in range(1200)]
+    circle = link != "next"
+    name = link if circle else "patient"
+    document = fhir_document(author=[{"reference": urls[0]}])
+    for number, url in enumerate(urls[:1] if circle else urls):
+        to = url if circle else urls[(number + 1) % len(urls)]
+        document["entry"].append({"fullUrl": url, "resource": {"resourceType": kind, name: {"reference": to}}})
+    fiche = await generated(client, await generate(client, document))
+    assert [one["resourceType"] for one in fiche["contained"]] == [kind, "Patient"]
+
+
+def test_many_authors_are_contained_in_a_time_that_grows_with_them() -> None:
+    kept = Contained()
+    began = time.process_time()
+    for number in range(40_000):
+        kept.put(str(number), "Practitioner" if number % 2 else "Device", {})
+    assert time.process_time() - began < 5
+    assert [one["id"] for one in kept.resources[-2:]] == ["device-20000", "practitioner-20000"]
 
 
 @pytest.mark.parametrize("form", ["json", "xml"])

@@ -309,6 +309,11 @@ async def test_each_right_is_asked_for(kept: httpx.AsyncClient, client_with: Mak
         "select type, interaction from access where outcome = 4 and client_id = %s", reads.client_id
     )
     assert (TYPE_NUMBER["Patient"], "search-type") in refused
+    both = "{ Patient(id: nobody) { id } Observation(id: o1) { id } }"
+    assert failure(await asked(reads.http, both)) == (404, ["not-found"])
+    assert await server.rows(
+        "select resource_id from access where outcome = 4 and interaction = 'read' and client_id = %s", reads.client_id
+    ) == [("o1",)], "a refusal is traced, also behind another failure"
     assert (TYPE_NUMBER["Observation"], "search-type") in refused
 
 
@@ -316,7 +321,7 @@ async def test_each_access_is_traced_as_rest_would(kept: httpx.AsyncClient, clie
     """A read as a read, also by a reference; a search for each worker shown, without what says who somebody is."""
     caller = await client_with("system/*.rs")
     query = """{ Patient(id: q) { id } ObservationList(_sort: date, _count: 1) { subject { resource { __typename } } }
-        PatientList(name: "autre") { id } }"""
+        PatientList(name: "autre") { id } PatientConnection(gender: female, birthdate: "gt1900") { count } }"""
     await data(caller.http, query)
     rows = await server.rows(
         "select interaction, type, resource_id, patient_id, query, outcome from access where client_id = %s",
@@ -328,6 +333,7 @@ async def test_each_access_is_traced_as_rest_would(kept: httpx.AsyncClient, clie
             ("read", person, "q", "q", None, 0),
             ("search-type", TYPE_NUMBER["Observation"], None, "p", "_sort=date&_count=1", 0),
             ("search-type", person, None, "q", "name=***", 0),
+            ("search-type", person, None, None, "gender=female&birthdate=***", 0),
             ("read", person, "p", "p", None, 0),
         ],
         key=str,

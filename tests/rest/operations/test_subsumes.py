@@ -28,6 +28,27 @@ def coding(code: str, **more: str) -> dict[str, Any]:
     return {"system": EXPOSURES, "code": code, **more}
 
 
+async def test_a_coding_is_known_by_its_parts(kept: httpx.AsyncClient) -> None:
+    """JSON does not say which data type a value is of, and others have a code that is no text."""
+    context = {"code": {"code": "lead"}, "valueQuantity": {"value": 1}}
+    parameters = [{"name": name, "valueUsageContext": context} for name in ("codingA", "codingB")]
+    answer = await kept.post(f"/fhir/{ON}", json={"resourceType": "Parameters", "parameter": parameters})
+    assert (answer.status_code, issues(answer)) == (400, [("invalid", "codingA")])
+    told = [
+        {
+            "name": n,
+            "valueCoding": {
+                **coding("lead"),
+                "id": "i",
+                "_display": {"extension": [{"url": "urn:test", "valueString": "x"}]},
+            },
+        }
+        for n in ("codingA", "codingB")
+    ]
+    answer = await kept.post(f"/fhir/{ON}", json={"resourceType": "Parameters", "parameter": told})
+    assert answer.status_code == 200, answer.text
+
+
 @pytest.fixture
 async def kept(fhir_client: httpx.AsyncClient) -> httpx.AsyncClient:
     """Two versions of a code system that have another hierarchy, and a supplement."""
