@@ -108,13 +108,18 @@ def _asked_of(statement: Statement, row: str, table: str) -> Generator[None]:
         statement.add(f"select x.rid from {table} x where (")
         yield
         statement.add(")")
+        statement.if_counted("x")
     elif statement.row_by_row:
         statement.add(f"coalesce((select true from {table} x where x.rid = {row}.rid and (")
         yield
-        statement.add(") limit 1), false)")
+        statement.add(")")
+        statement.if_counted("x")
+        statement.add("limit 1), false)")
     else:
-        statement.add(f"{row}.rid in (select x.rid from {table} x where")
+        statement.add(f"{row}.rid in (select x.rid from {table} x where (")
         yield
+        statement.add(")")
+        statement.if_counted("x")
         statement.add(")")
 
 
@@ -128,6 +133,7 @@ def where(statement: Statement, query: SearchQuery) -> None:
 
 def _of_type(statement: Statement, resource_type: str, row: str) -> None:
     statement.add(f"{row}.type = %s and not {row}.deleted", TYPE_NUMBER[resource_type])
+    statement.if_counted(row)
 
 
 def condition(statement: Statement, resource_type: str, criterion: Criterion, row: str) -> None:
@@ -378,7 +384,10 @@ def _chained(statement: Statement, criterion: Chained, row: str, param: int) -> 
         statement.add("and")
         condition(statement, target_type, inner, target)
         statement.add(")" if criterion.many else "")
-    statement.add(")" if criterion.many else ")))")
+    if not criterion.many:
+        statement.add("))")
+        statement.if_counted("t")
+    statement.add(")")
 
 
 def _referred(statement: Statement, criterion: Referred, row: str) -> None:
@@ -388,9 +397,11 @@ def _referred(statement: Statement, criterion: Referred, row: str) -> None:
     if criterion.many:
         statement.add(
             f"exists (select from token t join resource {source} on {source}.rid = t.rid"
-            f" where t.h = {row}.own_hash # %s and",
+            f" where t.h = {row}.own_hash # %s",
             key,
         )
+        statement.if_counted("t")
+        statement.add("and")
     else:
         statement.add(
             f"{row}.own_hash = any(array(select u.h # %s from resource {source}, unnest({source}.refs) u(h) where", key

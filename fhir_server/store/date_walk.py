@@ -65,6 +65,7 @@ async def _next(reader: Reader, query: SearchQuery, place: tuple[int, int] | Non
     )
     if place:
         statement.add(f"and (p.{column}, p.rid) {beyond} (%s, %s)", *place)
+    statement.if_counted("p")
     statement.add(f"order by p.{column} {order}, p.rid {order} limit %s", size)
     return [(value, rid) for value, rid in await statement.rows(reader)]
 
@@ -77,10 +78,12 @@ async def _hits(reader: Reader, query: SearchQuery, chunk: Sequence[tuple[int, i
     own = "max(p.high)" if query.sort[0].descending else "min(p.low)"
     statement = Statement(
         "select r.rid, r.id, r.version, r.updated, r.doc,"
-        f" (select {own} from period p where p.rid = r.rid and p.param = %s) from resource r where",
+        f" (select {own} from period p where p.rid = r.rid and p.param = %s",
         _param(query),
         row_by_row=True,
     )
+    statement.if_counted("p")
+    statement.add(") from resource r where")
     conditions.where(statement, query)
     statement.add("and r.rid = any(%s)", met)
     if after and after.newest is not None:

@@ -35,7 +35,7 @@ LONGEST_WRITE: Final = timedelta(minutes=1)
 """From the time that a version bears to the end of its transaction, clocks that differ included."""
 
 
-_NOTHING: Final = {table: ["{}"] * (text.count(b"%s") - 1) for table, text in SQL.items()}
+_NOTHING: Final = {table: ["{}"] * text.count(b"%s") for table, text in SQL.items()}
 """Columns without rows."""
 
 
@@ -91,17 +91,14 @@ async def _changed(connection: Connection, searched: Sequence[SearchQuery], seen
 
 
 def _with(connection: Connection, changed: Sequence[_Changed]) -> Earlier:
-    hidden = [one.rid for one in changed]
     shown = [(one, rows_of(orjson.loads(one.then))) for one in changed if one.then and one.is_of_the_same_worker]
-    shadows = Statement("with")
     refs, present = index_rows.columns_of(rows for _, rows in shown)
-    _shadow(
-        shadows, "resources", hidden, [one.rid for one, _ in shown], [one.version for one, _ in shown], refs, present
-    )
+    shadows = Statement("with")
+    _shadow(shadows, "resources", [one.rid for one, _ in shown], [one.version for one, _ in shown], refs, present)
     for table, columns in index_rows.tables([(one.rid, rows) for one, rows in shown]):
         shadows.add(",")
-        _shadow(shadows, table, hidden, *(columns or _NOTHING[table]))
-    return Earlier(connection, str(shadows), shadows.values)
+        _shadow(shadows, table, *(columns or _NOTHING[table]))
+    return Earlier(connection, str(shadows), shadows.values, [one.rid for one in changed])
 
 
 def _shadow(shadows: Statement, table: str, *values: Any) -> None:

@@ -206,8 +206,7 @@ def ordered(query: SearchQuery, keys: Sequence[Key], after: Place | None, seeing
     statement = Statement(f"select r.rid{columns}{seeing} from (", row_by_row=True)
     _all_hashes(statement, query.resource_type, by_hash)
     statement.add(") r")
-    for key in keys:
-        statement.add(key.join, *key.of_join)
+    ordering.join(statement, keys)
     statement.add("where true")
     for one in query.criteria:
         if one not in by_hash:

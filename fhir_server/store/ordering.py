@@ -55,14 +55,17 @@ def following(values: Sequence[Value], rid: int, before: Place | str) -> Place:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key of the order in SQL. `value` is what a place keeps, `parameter` how it comes back, `join` what it needs."""
+    """A key of the order in SQL. `value` is what a place keeps, `parameter` how it comes back.
+
+    `picked` is what it takes of the rows `v` of an index table, with its values; `order` is then the name of that.
+    """
 
     order: str
     value: str
     parameter: str
     descending: bool
-    join: str = ""
-    of_join: tuple[Any, ...] = ()
+    picked: str = ""
+    of_picked: tuple[Any, ...] = ()
 
 
 def is_made_in_memory(query: SearchQuery) -> bool:
@@ -91,24 +94,29 @@ def _key(resource_type: str, sort: Sort, number: int) -> Key:
         case "date":
             column = "high" if sort.descending else "low"
             nothing = -LAST if sort.descending else LAST
-            picked = f"coalesce({pick}(p.{column}), {nothing})"
-            join = _lateral(number, picked, "period p where p.rid = r.rid and p.param = %s")
-            return Key(value, value, "%s", sort.descending, join, (param,))
+            picked = f"coalesce({pick}(v.{column}), {nothing})"
+            picked += " as value from period v where v.rid = r.rid and v.param = %s"
+            return Key(value, value, "%s", sort.descending, picked, (param,))
         case "number" | "quantity":
             column = "high" if sort.descending else "low"
             nothing = "'-Infinity'" if sort.descending else "'Infinity'"
-            picked = f"coalesce({pick}(m.{column}), {nothing})"
-            join = _lateral(number, picked, "measure m where m.rid = r.rid and m.h = %s")
-            return Key(value, f"{value}::text", "%s::numeric", sort.descending, join, (number_of(param),))
+            picked = f"coalesce({pick}(v.{column}), {nothing})"
+            picked += " as value from measure v where v.rid = r.rid and v.h = %s"
+            return Key(value, f"{value}::text", "%s::numeric", sort.descending, picked, (number_of(param),))
         case kind:
             param = shown_key(param) if kind == "uri" else param
-            picked = f'coalesce({pick}(w.folded), %s) collate "C"'
-            join = _lateral(number, picked, "word w where w.rid = r.rid and w.param = %s")
-            return Key(value, value, "%s", sort.descending, join, ("" if sort.descending else HIGHEST, param))
+            picked = f'coalesce({pick}(v.folded), %s) collate "C"'
+            picked += " as value from word v where v.rid = r.rid and v.param = %s"
+            return Key(value, value, "%s", sort.descending, picked, ("" if sort.descending else HIGHEST, param))
 
 
-def _lateral(number: int, picked: str, table: str) -> str:
-    return f"cross join lateral (select {picked} as value from {table}) s{number}"
+def join(statement: Statement, keys: Sequence[Key]) -> None:
+    """What the keys of an order need beside the row `r`."""
+    for number, key in enumerate(keys):
+        if key.picked:
+            statement.add(f"cross join lateral (select {key.picked}", *key.of_picked)
+            statement.if_counted("v")
+            statement.add(f") s{number}")
 
 
 def beyond(statement: Statement, keys: Sequence[Key], place: Place) -> None:

@@ -174,8 +174,7 @@ async def _page(
 def _select(query: SearchQuery, keys: Sequence[Key], after: Place | None, seeing: str = "") -> Statement:
     columns = "".join(f", {key.value}" for key in keys) + seeing
     statement = Statement(f"select r.rid, r.id, r.version, r.updated, r.doc{columns} from resource r")
-    for key in keys:
-        statement.add(key.join, *key.of_join)
+    ordering.join(statement, keys)
     statement.add("where")
     conditions.where(statement, query)
     if after:

@@ -90,6 +90,7 @@ def _select(queries: Sequence[SearchQuery], after: Place | None) -> Statement:
     statement.add(") r")
     ordering.order_by(statement, keys)
     statement.add("limit %s) page join resource r on r.rid = page.rid", limit)
+    statement.if_counted("r")
     ordering.order_by(statement, keys)
     return statement
 

@@ -2,20 +2,28 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from fhir_server.store.database import Connection
 
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """A connection through which a statement sees other tables than there are: `shadows`, a `with` that names them."""
+    """A connection through which a statement sees some resources as they were.
+
+    `shadows` is a `with` that names the tables, in which rows of then stand beside those of now and have a true `was`;
+    of the resources `hidden` the rows of now do not count.
+    """
 
     connection: Connection
     shadows: str
     values: Sequence[Any]
+    hidden: Sequence[int]
 
 
+COUNTS: Final = (
+    "and ({row}.was or {row}.rid <> all(%s::bigint[])) and {row}.tenant = current_setting('dmst.tenant')::smallint"
+)
 Reader = Connection | Earlier
 """Through which statements are asked."""
 
@@ -28,15 +36,18 @@ class Statement:
     """
 
     def __init__(self, text: str = "", *values: Any, row_by_row: bool = False, planned: bool = False) -> None:
-        self.text: list[str] = [text] if text else []
+        self._parts: list[tuple[str, Sequence[Any]]] = [(text, values)] if text else []
+        self._counted: list[tuple[int, str]] = []
         self.planned = planned
-        self.values: list[Any] = list(values)
         self.row_by_row = row_by_row
         self._aliases = 0
 
     def add(self, text: str, *values: Any) -> None:
-        self.text.append(text)
-        self.values.extend(values)
+        self._parts.append((text, values))
+
+    def if_counted(self, row: str) -> None:
+        """One more condition, after others: that this row of a table counts. In the tables as they are, each does."""
+        self._counted.append((len(self._parts), row))
 
     def alias(self) -> str:
         """A name for a row that no other has."""
@@ -44,15 +55,27 @@ class Statement:
         return f"c{self._aliases}"
 
     def __str__(self) -> str:
-        return " ".join(self.text)
+        return " ".join(text for text, _ in self._parts)
+
+    @property
+    def values(self) -> list[Any]:
+        return [value for _, values in self._parts for value in values]
 
     async def rows(self, reader: Reader, *, binary: bool = False) -> list[tuple[Any, ...]]:
         """Run it."""
-        text, values, connection = str(self), self.values, reader
-        if isinstance(connection, Earlier):
-            text, values = f"{connection.shadows} {text}", [*connection.values, *values]
-            connection = connection.connection
-        if self.planned:
-            text = f"explain (format json) {text}"
-        cursor = await connection.execute(text.encode(), values, binary=binary)
+        if isinstance(reader, Earlier):
+            return await self._of_then(reader).rows(reader.connection, binary=binary)
+        text = f"explain (format json) {self}" if self.planned else str(self)
+        cursor = await reader.execute(text.encode(), self.values, binary=binary)
         return await cursor.fetchall()
+
+    def _of_then(self, earlier: Earlier) -> "Statement":
+        """The same on the tables of then."""
+        statement = Statement(earlier.shadows, *earlier.values, planned=self.planned)
+        begin = 0
+        for end, row in self._counted:
+            statement._parts += self._parts[begin:end]
+            statement.add(COUNTS.format(row=row), earlier.hidden)
+            begin = end
+        statement._parts += self._parts[begin:]
+        return statement

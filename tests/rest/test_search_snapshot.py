@@ -136,6 +136,7 @@ async def rest_of(client: httpx.AsyncClient, bundle: Resource) -> list[Resource]
     """What the pages after this one show, in their order."""
     following, found = link(bundle, "next"), []
     while following:
+        assert len(found) < 500, "pages without an end"
         answer = await client.get(following)
         assert answer.status_code == 200, answer.text
         found += shown(answer.json())

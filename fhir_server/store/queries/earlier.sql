@@ -18,55 +18,65 @@ where not r.deleted
 limit %(limit)s
 
 -- name: resources
--- In the place of the table: some resources hidden, some as they were (internal keys, versions, refs, present).
-resource as not materialized (
-    select rid, type, id, version, updated, deleted, doc, own_hash, refs, present from resource where rid <> all(%s::bigint[])
-    union all
-    select r.rid, r.type, r.id, h.version, h.updated, h.deleted, h.doc, r.own_hash, o.refs::bigint[], o.present::smallint[]
+-- In the place of the table: what there is, and resources as they were (internal keys, versions, refs, present). `was` tells
+-- the two apart, here and in the tables below. That some rows do not count, and that those of the tenant do, is a condition
+-- outside (`statement.COUNTS`): in here it would keep the planner from walking the indexes of the table in their order.
+then_resource as materialized (
+    select r.rid, r.type, r.id, h.version, h.updated, h.deleted, h.doc, r.own_hash,
+           o.refs::bigint[] as refs, o.present::smallint[] as present
     from unnest(%s::bigint[], %s::integer[], %s::text[], %s::text[]) as o(rid, version, refs, present)
     join resource r on r.rid = o.rid join resource_history h on h.rid = o.rid and h.version = o.version
+), resource as not materialized (
+    select rid, type, id, version, updated, deleted, doc, own_hash, refs, present, false as was, tenant from resource
+    union all select rid, type, id, version, updated, deleted, doc, own_hash, refs, present, true, current_setting('dmst.tenant')::smallint from then_resource
 )
 
 -- name: tokens
 token as not materialized (
-    select h, rid from token where rid <> all(%s::bigint[])
-    union all select * from unnest(%s::bigint[], %s::bigint[]) as o(h, rid)
+    select h, rid, false as was, tenant from token
+    union all select o.h, o.rid, true, current_setting('dmst.tenant')::smallint from unnest(%s::bigint[], %s::bigint[]) as o(h, rid)
 )
 
 -- name: periods
 period as not materialized (
-    select param, low, high, rid from period where rid <> all(%s::bigint[])
-    union all select * from unnest(%s::integer[], %s::bigint[], %s::bigint[], %s::bigint[]) as o(param, low, high, rid)
+    select param, low, high, rid, false as was, tenant from period
+    union all
+    select o.param, o.low, o.high, o.rid, true, current_setting('dmst.tenant')::smallint
+    from unnest(%s::integer[], %s::bigint[], %s::bigint[], %s::bigint[]) as o(param, low, high, rid)
 )
 
 -- name: words
 word as not materialized (
-    select param, folded, rid from word where rid <> all(%s::bigint[])
+    select param, folded, rid, false as was, tenant from word
     union all
-    select o.param, o.folded collate "C", o.rid from unnest(%s::integer[], %s::text[], %s::bigint[]) as o(param, folded, rid)
+    select o.param, o.folded collate "C", o.rid, true, current_setting('dmst.tenant')::smallint from unnest(%s::integer[], %s::text[], %s::bigint[]) as o(param, folded, rid)
 )
 
 -- name: measures
 measure as not materialized (
-    select h, low, high, rid from measure where rid <> all(%s::bigint[])
-    union all select * from unnest(%s::bigint[], %s::numeric[], %s::numeric[], %s::bigint[]) as o(h, low, high, rid)
+    select h, low, high, rid, false as was, tenant from measure
+    union all
+    select o.h, o.low, o.high, o.rid, true, current_setting('dmst.tenant')::smallint
+    from unnest(%s::bigint[], %s::numeric[], %s::numeric[], %s::bigint[]) as o(h, low, high, rid)
 )
 
 -- name: places
 place as not materialized (
-    select latitude, longitude, rid from place where rid <> all(%s::bigint[])
+    select latitude, longitude, rid, false as was, tenant from place
     union all
-    select * from unnest(%s::double precision[], %s::double precision[], %s::bigint[]) as o(latitude, longitude, rid)
+    select o.latitude, o.longitude, o.rid, true, current_setting('dmst.tenant')::smallint
+    from unnest(%s::double precision[], %s::double precision[], %s::bigint[]) as o(latitude, longitude, rid)
 )
 
 -- name: narratives
 narrative as not materialized (
-    select words, rid from narrative where rid <> all(%s::bigint[])
-    union all select to_tsvector('simple', o.words), o.rid from unnest(%s::text[], %s::bigint[]) as o(words, rid)
+    select words, rid, false as was, tenant from narrative
+    union all select to_tsvector('simple', o.words), o.rid, true, current_setting('dmst.tenant')::smallint from unnest(%s::text[], %s::bigint[]) as o(words, rid)
 )
 
 -- name: contents
 content as not materialized (
-    select words, rid from content where rid <> all(%s::bigint[])
-    union all select to_tsvector('simple', o.words::jsonb), o.rid from unnest(%s::text[], %s::bigint[]) as o(words, rid)
+    select words, rid, false as was, tenant from content
+    union all
+    select to_tsvector('simple', o.words::jsonb), o.rid, true, current_setting('dmst.tenant')::smallint from unnest(%s::text[], %s::bigint[]) as o(words, rid)
 )
