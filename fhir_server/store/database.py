@@ -41,6 +41,7 @@ _PLANS: Final[dict[Plans, bytes]] = {
 
 MOMENT: Final = b"begin isolation level repeatable read read only"
 TENANCY = queries.load("tenancy")
+STATISTICS = queries.load("statistics")
 MINIMUM_VERSION = 150_000
 SESSION = (
     "set jit = off",
@@ -256,7 +257,8 @@ async def migrate(dsn: str) -> list[str]:
         )
         rows = await (await connection.execute("select number, sha256 from schema_migration")).fetchall()
         known: dict[int, str] = dict(rows)
-        for number, name, text in migrations():
+        steps = list(migrations())
+        for number, name, text in steps:
             digest = hashlib.sha256(text.encode()).hexdigest()
             if number in known:
                 if known[number] != digest:
@@ -267,6 +269,8 @@ async def migrate(dsn: str) -> list[str]:
                 await connection.execute(
                     "insert into schema_migration (number, name, sha256) values (%s, %s, %s)", (number, name, digest)
                 )
+                if number == steps[-1][0]:  # not after it: a process that dies here does not come by again
+                    await connection.execute(STATISTICS["analyze_owned"])
             applied.append(f"{number:04}_{name}")
         jobs = await (await connection.execute("select to_regclass('procrastinate_jobs')")).fetchone()
         if jobs and jobs[0] is None:
