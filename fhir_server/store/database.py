@@ -58,6 +58,15 @@ def _spoken(connection: Connection) -> bool:
     return bool(poll.poll(0))
 
 
+async def _let_plan(connection: Connection, plans: Plans) -> None:
+    """Who is cancelled here leaves nobody a connection that plans otherwise than it is kept for."""
+    try:
+        await connection.execute(_PLANS[plans])
+    except BaseException:
+        await connection.close()
+        raise
+
+
 def translate(error: psycopg.Error) -> Failure | psycopg.Error:
     """A foreign exception as one of ours, where it is ordinary life; itself where it is a bug."""
     if isinstance(error, errors.DeadlockDetected):
@@ -128,7 +137,7 @@ class Database:
             self._busy += 1
             try:
                 if planned != plans:
-                    await connection.execute(_PLANS[plans])
+                    await _let_plan(connection, plans)
                 yield connection
             except psycopg.Error as error:
                 failure = translate(error)

@@ -7,7 +7,7 @@ import pytest
 from psycopg import errors
 
 from fhir_server.outcomes import StorageFull, Unavailable
-from fhir_server.store.database import Connection, Database, translate
+from fhir_server.store.database import _PLANS, Connection, Database, Lent, Plans, translate
 
 
 async def number(database: Database) -> int:
@@ -107,6 +107,57 @@ async def test_connections_that_the_server_ended_while_they_rested_are_replaced(
             " where datname = current_database() and application_name = 'dmst-fhir'"
         )
     assert await asyncio.gather(*(number(database) for _ in range(3))) == [7] * 3
+    await database.close()
+
+
+PLANNING = ("plan_cache_mode", "enable_hashjoin", "enable_mergejoin", "enable_seqscan")
+AS_WANTED: dict[Plans, list[str]] = {
+    "custom": ["force_custom_plan", "on", "on", "on"],
+    "generic": ["force_generic_plan", "off", "off", "off"],
+}
+
+
+async def planning(connection: Connection) -> list[str]:
+    return [(await (await connection.execute(f"show {name}".encode())).fetchall())[0][0] for name in PLANNING]
+
+
+async def test_each_caller_gets_the_plans_that_he_asks_for(database_dsn: str) -> None:
+    """Over one connection, again and again: what switches them is several statements, which nothing can prepare."""
+    database = Database(database_dsn, connections=1, statement_timeout_ms=5_000)
+    for _ in range(4):
+        for plans, wanted in AS_WANTED.items():
+            async with database.connection(plans) as connection:
+                assert await planning(connection) == wanted
+    async with database.transaction() as connection:
+        lent = Lent(connection)
+        for _ in range(4):
+            for plans, wanted in AS_WANTED.items():
+                async with lent.connection(plans):
+                    assert await planning(connection) == wanted
+    async with database.connection("generic") as connection:
+        assert await planning(connection) == AS_WANTED["generic"], "what was set for the transaction ends with it"
+    await database.close()
+
+
+async def test_a_caller_cancelled_while_plans_are_switched_leaves_none_that_are_wrong(
+    database_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is closed, not kept under the wrong name."""
+    database = Database(database_dsn, connections=1, statement_timeout_ms=5_000)
+    with monkeypatch.context() as slow:
+        slow.setitem(_PLANS, "generic", _PLANS["generic"] + b"; select pg_sleep(3)")
+
+        async def interrupted() -> None:
+            async with database.connection("generic"):
+                pytest.fail("the switch was not waited for")
+
+        task = asyncio.create_task(interrupted())
+        await asyncio.sleep(0.3)
+        task.cancel()
+        with pytest.raises((asyncio.CancelledError, Unavailable)):
+            await task
+    async with database.connection("generic") as connection:
+        assert await planning(connection) == AS_WANTED["generic"]
     await database.close()
 
 
