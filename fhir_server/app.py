@@ -51,7 +51,7 @@ from fhir_server.store.blobs import Blobs
 from fhir_server.store.clients import Clients
 from fhir_server.store.commit import Commits
 from fhir_server.store.custom_parameters import CustomParameters
-from fhir_server.store.database import Database, migrate
+from fhir_server.store.database import Database, migrate, noticing
 from fhir_server.store.expunge import Expunge
 from fhir_server.store.parameter_index import index_forever
 from fhir_server.store.replica import Replica
@@ -109,6 +109,7 @@ async def build(settings: Settings, metrics: Metrics | None = None) -> AsyncGene
         if postgres is None or redis_url is None:
             servers = await asyncio.to_thread(stack.enter_context, embedded.running(settings.data))
             postgres, redis_url = postgres or servers.postgres, redis_url or servers.redis
+        postgres = noticing(postgres)
         _warn(settings)
         for name in await migrate(postgres):
             log.info("migration applied", name=name)
@@ -190,7 +191,7 @@ async def _for_searches(database: Database, settings: Settings, metrics: Metrics
         yield database
         return
     replica = Replica(
-        dsn,
+        noticing(dsn),
         database,
         oldest_seconds=settings.replica_oldest_seconds,
         connections=settings.connections,

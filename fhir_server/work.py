@@ -20,6 +20,8 @@ log = structlog.get_logger(__name__)
 DELIVERIES_AT_ONCE = 4
 BULK_JOBS_AT_ONCE = 1
 HEARTBEATS_PER_SILENCE = 3
+FORGOTTEN_SECONDS = 86_400.0
+"""Silence after which the library forgets a worker: of any tenant, so far beyond what one of them takes for death."""
 
 
 async def work(parts: Parts, stop: asyncio.Event) -> None:
@@ -75,7 +77,7 @@ async def _run_queue(jobs: App, queue: str, at_once: int, stalled_seconds: float
                 shutdown_graceful_timeout=10,
                 fetch_job_polling_interval=1.0,
                 update_heartbeat_interval=stalled_seconds / HEARTBEATS_PER_SILENCE,
-                stalled_worker_timeout=stalled_seconds,
+                stalled_worker_timeout=FORGOTTEN_SECONDS,
                 delete_jobs="successful",
             )
             return

@@ -18,6 +18,7 @@ import psycopg
 import structlog
 from procrastinate.schema import SchemaManager
 from psycopg import AsyncConnection, errors, sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from fhir_server.metrics import Metrics, Samples
 from fhir_server.outcomes import Failure, StorageFull, Unavailable
@@ -32,7 +33,7 @@ log = structlog.get_logger(__name__)
 # several values may walk a whole table. So would one that was made while the tables were small, and is kept until they
 # are analysed: what is planned once leads from row to row by an index.
 Plans = Literal["custom", "generic"]
-_PLANS: Final[dict[Plans, bytes]] = {
+SWITCHES: Final[dict[Plans, bytes]] = {
     "custom": b"set plan_cache_mode = force_custom_plan; set enable_hashjoin = on; set enable_mergejoin = on;"
     b"set enable_seqscan = on",
     "generic": b"set plan_cache_mode = force_generic_plan; set enable_hashjoin = off; set enable_mergejoin = off;"
@@ -41,6 +42,7 @@ _PLANS: Final[dict[Plans, bytes]] = {
 
 MOMENT: Final = b"begin isolation level repeatable read read only"
 TENANCY = queries.load("tenancy")
+STATISTICS = queries.load("statistics")
 MINIMUM_VERSION = 150_000
 SESSION = (
     "set jit = off",
@@ -55,6 +57,30 @@ def _spoken(connection: Connection) -> bool:
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
     return bool(poll.poll(0))
+
+
+# A host that vanishes says nothing: the kernel would wait a quarter of an hour for it, and every request with it.
+NOTICING: Final = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
+
+
+def noticing(dsn: str) -> str:
+    """A connection string over which a PostgreSQL that vanished is noticed within some 25 s, unless it says otherwise.
+
+    Raises Unavailable where it is none.
+    """
+    try:
+        return make_conninfo("", **{**NOTICING, **conninfo_to_dict(dsn)})
+    except psycopg.ProgrammingError as error:
+        raise Unavailable("The connection string of PostgreSQL cannot be read") from error
+
+
+async def _let_plan(connection: Connection, plans: Plans) -> None:
+    """Who is cancelled here leaves nobody a connection that plans otherwise than it is kept for."""
+    try:
+        await connection.execute(SWITCHES[plans])
+    except BaseException:
+        await connection.close()
+        raise
 
 
 def translate(error: psycopg.Error) -> Failure | psycopg.Error:
@@ -127,7 +153,7 @@ class Database:
             self._busy += 1
             try:
                 if planned != plans:
-                    await connection.execute(_PLANS[plans])
+                    await _let_plan(connection, plans)
                 yield connection
             except psycopg.Error as error:
                 failure = translate(error)
@@ -211,7 +237,7 @@ class Lent(Database):
     async def connection(self, plans: Plans = "custom") -> AsyncGenerator[Connection]:
         """The connection of the transaction, however often it is asked for."""
         try:
-            await self._lent.execute(_PLANS[plans].replace(b"set ", b"set local "))
+            await self._lent.execute(SWITCHES[plans].replace(b"set ", b"set local "))
             yield self._lent
         except psycopg.Error as error:
             failure = translate(error)
@@ -256,7 +282,8 @@ async def migrate(dsn: str) -> list[str]:
         )
         rows = await (await connection.execute("select number, sha256 from schema_migration")).fetchall()
         known: dict[int, str] = dict(rows)
-        for number, name, text in migrations():
+        steps = list(migrations())
+        for number, name, text in steps:
             digest = hashlib.sha256(text.encode()).hexdigest()
             if number in known:
                 if known[number] != digest:
@@ -267,6 +294,8 @@ async def migrate(dsn: str) -> list[str]:
                 await connection.execute(
                     "insert into schema_migration (number, name, sha256) values (%s, %s, %s)", (number, name, digest)
                 )
+                if number == steps[-1][0]:  # not after it: a process that dies here does not come by again
+                    await connection.execute(STATISTICS["analyze_owned"])
             applied.append(f"{number:04}_{name}")
         jobs = await (await connection.execute("select to_regclass('procrastinate_jobs')")).fetchone()
         if jobs and jobs[0] is None:

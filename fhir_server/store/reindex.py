@@ -13,6 +13,7 @@ from fhir_server.store.database import Connection, Database
 from fhir_server.store.search_index import INDEX_VERSION, NO_ROWS, IndexRows, own_hash, rows_of
 
 SQL = queries.load("reindex")
+STATISTICS = queries.load("statistics")
 BATCH: Final = 500
 
 
@@ -57,6 +58,8 @@ async def _walk(connection: Connection, keep: Callable[[Connection, Batch], Awai
         cursor = await connection.execute(SQL["resources_after"], (last, BATCH), binary=True)
         found = [_Resource(*row) for row in await cursor.fetchall()]
         if not found:
+            if done:
+                await connection.execute(STATISTICS["analyze"])
             return done
         await keep(connection, [(one, rows_of(orjson.loads(one.doc)) if one.doc else NO_ROWS) for one in found])
         last = found[-1].rid

@@ -5,9 +5,11 @@ import asyncio
 import psycopg
 import pytest
 from psycopg import errors
+from psycopg.conninfo import conninfo_to_dict
 
+from fhir_server.app import Parts
 from fhir_server.outcomes import StorageFull, Unavailable
-from fhir_server.store.database import Connection, Database, translate
+from fhir_server.store.database import SWITCHES, Connection, Database, Lent, Plans, noticing, translate
 
 
 async def number(database: Database) -> int:
@@ -108,6 +110,84 @@ async def test_connections_that_the_server_ended_while_they_rested_are_replaced(
         )
     assert await asyncio.gather(*(number(database) for _ in range(3))) == [7] * 3
     await database.close()
+
+
+PLANNING = ("plan_cache_mode", "enable_hashjoin", "enable_mergejoin", "enable_seqscan")
+AS_WANTED: dict[Plans, list[str]] = {
+    "custom": ["force_custom_plan", "on", "on", "on"],
+    "generic": ["force_generic_plan", "off", "off", "off"],
+}
+
+
+async def planning(connection: Connection) -> list[str]:
+    return [(await (await connection.execute(f"show {name}".encode())).fetchall())[0][0] for name in PLANNING]
+
+
+async def test_each_caller_gets_the_plans_that_he_asks_for(database_dsn: str) -> None:
+    """Over one connection, again and again: what switches them is several statements, which nothing can prepare."""
+    database = Database(database_dsn, connections=1, statement_timeout_ms=5_000)
+    for _ in range(4):
+        for plans, wanted in AS_WANTED.items():
+            async with database.connection(plans) as connection:
+                assert await planning(connection) == wanted
+    async with database.transaction() as connection:
+        lent = Lent(connection)
+        for _ in range(4):
+            for plans, wanted in AS_WANTED.items():
+                async with lent.connection(plans):
+                    assert await planning(connection) == wanted
+    async with database.connection("generic") as connection:
+        assert await planning(connection) == AS_WANTED["generic"], "what was set for the transaction ends with it"
+    await database.close()
+
+
+async def test_a_caller_cancelled_while_plans_are_switched_leaves_none_that_are_wrong(
+    database_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is closed, not kept under the wrong name."""
+    database = Database(database_dsn, connections=1, statement_timeout_ms=5_000)
+    with monkeypatch.context() as slow:
+        slow.setitem(SWITCHES, "generic", SWITCHES["generic"] + b"; select pg_sleep(3)")
+
+        async def interrupted() -> None:
+            async with database.connection("generic"):
+                pytest.fail("the switch was not waited for")
+
+        task = asyncio.create_task(interrupted())
+        await asyncio.sleep(0.3)
+        task.cancel()
+        with pytest.raises((asyncio.CancelledError, Unavailable)):
+            await task
+    async with database.connection("generic") as connection:
+        assert await planning(connection) == AS_WANTED["generic"]
+    await database.close()
+
+
+@pytest.mark.parametrize("given", ["host=db.example.org dbname=dmst", "postgresql://db.example.org/dmst"])
+def test_a_server_that_vanishes_is_noticed(given: str) -> None:
+    """Without a packet from it: the kernel would wait for a quarter of an hour."""
+    said = conninfo_to_dict(noticing(given))
+    assert (said["host"], said["dbname"]) == ("db.example.org", "dmst")
+    unsent, idle, interval, times = (
+        int(str(said[name]))
+        for name in ("tcp_user_timeout", "keepalives_idle", "keepalives_interval", "keepalives_count")
+    )
+    assert 0 < unsent <= 30_000
+    assert idle + interval * times <= 30
+
+
+def test_the_operator_says_how_soon() -> None:
+    """What stands in the connection string is kept."""
+    assert conninfo_to_dict(noticing("host=db tcp_user_timeout=1000"))["tcp_user_timeout"] == "1000"
+    with pytest.raises(Unavailable):
+        noticing("neither of them")
+
+
+async def test_every_connection_of_a_service_notices(parts: Parts) -> None:
+    """The store and its jobs."""
+    async with parts.database.connection() as connection:
+        assert "tcp_user_timeout" in connection.info.get_parameters()
+    assert "tcp_user_timeout" in conninfo_to_dict(parts.postgres)
 
 
 async def test_a_server_that_is_not_there_is_unavailable(tmp_path: object) -> None:

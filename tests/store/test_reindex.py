@@ -1,6 +1,7 @@
 """Index rows are made again where they were made otherwise."""
 
 import httpx
+import psycopg
 
 from fhir_server.store import reindex
 from tests.support import Server, found, in_folder, keep, observation
@@ -32,3 +33,14 @@ async def test_an_older_index_is_made_again_once(server: Server, fhir_client: ht
     assert [await server.rows(f"select * from {table} order by 1, 2") for table in TABLES] == rows
     assert [await found(fhir_client, query) for query in SEARCHES] == before
     assert await reindex.bring_up_to_date(server.database) == 0
+
+
+async def test_the_planner_knows_the_rows_of_the_new_index(server: Server, fhir_client: httpx.AsyncClient) -> None:
+    """In the same transaction: searches of the first minute are planned by what is there."""
+    await keep(fhir_client, *(in_folder(str(number), id=f"p{number}") for number in range(20)))
+    await server.as_owner("delete from pg_statistic where starelid = 'token'::regclass")
+    await server.rows("update index_state set version = 1")
+    assert await reindex.bring_up_to_date(server.database) == 20
+    known = "select count(*) from pg_stats where tablename = 'token' and attname = 'tenant'"
+    async with await psycopg.AsyncConnection.connect(server.database.dsn) as owner:
+        assert await (await owner.execute(known)).fetchone() == (1,)

@@ -1,5 +1,6 @@
 """Two prevention services on one installation: neither sees, counts, refers to or runs into what the other has."""
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -9,9 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
+from fhir_server.app import Parts
 from fhir_server.settings import Settings
 from fhir_server.store.queues import queue_lengths
 from tests.conftest import migrated_database
+from tests.stories.support import count, process, running_service, until
 from tests.support import EVERYTHING, FHIR_JSON, Server, in_folder, patient, serving, settings_of
 
 UCUM = "http://unitsofmeasure.org"
@@ -75,6 +78,26 @@ async def test_jobs_of_one_service_are_not_worked_on_by_the_other(two: tuple[Ser
     status = asked.headers["content-location"].removeprefix("http://test")
     assert (await http.get(status)).status_code == 202
     assert (await (await other.client(EVERYTHING)).http.get(status)).status_code == 404
+
+
+async def test_an_impatient_worker_of_one_service_buries_none_of_the_other(world: Settings) -> None:
+    """The table of workers is shared: who takes others for dead soon speaks for his own service alone."""
+    patient_one = world.model_copy(update={"tenant": 2, "stalled_seconds": 60.0})
+    impatient = world.model_copy(update={"tenant": 1, "stalled_seconds": 0.1})
+    async with running_service(patient_one) as service:
+        with process(patient_one, "work"):
+            await until(lambda: count(service, "procrastinate_workers"), "the first works")
+            await asyncio.sleep(3 * impatient.stalled_seconds)
+            ((newest,),) = await rows(service, "select max(id) from procrastinate_workers")
+            before = await count(service, f"procrastinate_workers where id <= {newest}")
+            with process(impatient, "work"):
+                await until(lambda: count(service, f"procrastinate_workers where id > {newest}"), "the second works")
+                assert await count(service, f"procrastinate_workers where id <= {newest}") == before
+
+
+async def rows(service: Parts, statement: str) -> list[tuple[Any, ...]]:
+    async with service.database.connection() as connection:
+        return await (await connection.execute(statement.encode())).fetchall()
 
 
 @pytest.mark.parametrize("seed", range(3))
