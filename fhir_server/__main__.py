@@ -30,10 +30,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 clients_app = typer.Typer(help="Machines that may ask: add, list, shut out.", no_args_is_help=True)
+roles_app = typer.Typer(help="Who may see what, as the law has it and this service lays down.", no_args_is_help=True)
+delegations_app = typer.Typer(help="Delegations of the médecin du travail (R4624-45-5).", no_args_is_help=True)
 workers_app = typer.Typer(help="The register of workers.", no_args_is_help=True)
 lot_app = typer.Typer(help="Scan lots: build one, look at those received.", no_args_is_help=True)
 review_app = typer.Typer(help="Folders that wait for a person.", no_args_is_help=True)
 app.add_typer(clients_app, name="clients")
+app.add_typer(roles_app, name="roles")
+app.add_typer(delegations_app, name="delegations")
 app.add_typer(workers_app, name="workers")
 app.add_typer(lot_app, name="lot")
 app.add_typer(review_app, name="review")
@@ -267,6 +271,8 @@ def clients_add(
     name: str,
     scope: Annotated[list[str], typer.Option(help="SMART v2 system scope, such as system/DocumentReference.rs")],
     role: Annotated[str, typer.Option(help=f"One of: {', '.join(ROLES)}.")] = "external-system",
+    purpose: Annotated[str | None, typer.Option(help="What it sees records for, such as PUBHLTH.")] = None,
+    worker: Annotated[str | None, typer.Option(help="Id of the Patient who looks at his own record.")] = None,
     data: Data = None,
 ) -> None:
     """Add a client; its secret is shown this once."""
@@ -280,7 +286,7 @@ def clients_add(
 
     async def run() -> None:
         async with _parts(settings) as parts:
-            client_id, secret = await parts.clients.add(name, scopes, role)
+            client_id, secret = await parts.clients.add(name, scopes, role, purpose=purpose, worker=worker)
         out.print_json(json.dumps({"client_id": client_id, "client_secret": secret, "scope": " ".join(scopes)}))
 
     _run(run)
@@ -320,6 +326,112 @@ def clients_disable(client_id: str, data: Data = None) -> None:
             done = await parts.clients.disable(client_id)
         out.print("disabled" if done else "no such client, or disabled already")
         return 0 if done else 1
+
+    _run(run)
+
+
+@roles_app.command("show")
+def roles_show(data: Data = None) -> None:
+    """The table of roles in force: who sees and writes which headings of the DMST."""
+    from fhir_server import roles
+
+    settings = _settings(data)
+
+    async def run() -> None:
+        async with _parts(settings):
+            pass  # which puts the newest edition in force
+        columns = ("role", "sees", "writes", "withheld, seen", "opposed by", "only", "source")
+        table = Table(*columns, box=None, pad_edge=False)
+        for code, role in roles.IN_FORCE.table.items():
+            only = [name for name in ("delegation", "models_only", "own_record") if getattr(role, name)]
+            said = (role.read, role.write, role.sees, role.opposed_by, (*only, *role.purposes))
+            table.add_row(code, *(" ".join(map(str, one)) for one in said), role.source)
+        out.print(f"edition {roles.IN_FORCE.edition}" if roles.IN_FORCE.edition else "the law's table")
+        out.print(table)
+
+    _run(run)
+
+
+@roles_app.command("restrict")
+def roles_restrict(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="TOML rows, as in roles.toml.")],
+    by: Annotated[str, typer.Option(help="The doctor who lays it down.")],
+    reason: Annotated[str, typer.Option()],
+    data: Data = None,
+) -> None:
+    """Lay down a new edition: the law's table, with these rows in the place of its own. It may only take away."""
+    settings = _settings(data)
+
+    async def run() -> None:
+        async with _parts(settings) as parts:
+            try:
+                number = await parts.role_editions.lay_down(tomllib.loads(file.read_text("utf-8")), by, reason)
+            except ValueError as error:
+                raise typer.BadParameter(str(error)) from None
+        out.print(f"edition {number} is in force")
+
+    _run(run)
+
+
+@roles_app.command("history")
+def roles_history(data: Data = None) -> None:
+    """Every edition: when, by whom, why, and which rows."""
+    settings = _settings(data)
+
+    async def run() -> None:
+        async with _parts(settings) as parts:
+            for one in await parts.role_editions.editions():
+                out.print_json(json.dumps(one._asdict(), default=str))
+
+    _run(run)
+
+
+@delegations_app.command("give")
+def delegations_give(
+    client_id: str,
+    by: Annotated[str, typer.Option(help="The médecin du travail who delegates.")],
+    days: Annotated[int, typer.Option(min=1, max=366)] = 365,
+    data: Data = None,
+) -> None:
+    """Record a delegation of R4624-45-5 from now on; it is in force within ten seconds."""
+    from fhir_server.store.role_editions import in_days
+
+    settings = _settings(data)
+
+    async def run() -> None:
+        async with _parts(settings) as parts:
+            await parts.role_editions.delegate(client_id, by, *in_days(days))
+        out.print("recorded")
+
+    _run(run)
+
+
+@delegations_app.command("end")
+def delegations_end(client_id: str, data: Data = None) -> None:
+    """End the delegations of somebody; what they allowed is closed within ten seconds."""
+    settings = _settings(data)
+
+    async def run() -> int:
+        async with _parts(settings) as parts:
+            ended = await parts.role_editions.end(client_id)
+        out.print(f"{ended} ended")
+        return 0 if ended else 1
+
+    _run(run)
+
+
+@delegations_app.command("list")
+def delegations_list(data: Data = None) -> None:
+    """Every delegation, also those that are over."""
+    settings = _settings(data)
+
+    async def run() -> None:
+        async with _parts(settings) as parts:
+            found = await parts.role_editions.delegations()
+        table = Table("delegate", "by", "from", "to", box=None, pad_edge=False)
+        for one in found:
+            table.add_row(one.delegate, one.by_whom, *(at.isoformat("T", "minutes") for at in (one.low, one.high)))
+        out.print(table)
 
     _run(run)
 

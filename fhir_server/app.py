@@ -55,6 +55,7 @@ from fhir_server.store.database import Database, migrate, noticing
 from fhir_server.store.expunge import Expunge
 from fhir_server.store.parameter_index import index_forever
 from fhir_server.store.replica import Replica
+from fhir_server.store.role_editions import RoleEditions
 from fhir_server.store.search import Search
 from fhir_server.store.transient import Transient
 from fhir_server.store.uploads import Uploads
@@ -82,6 +83,7 @@ class Parts:
     parameters: CustomParameters
     blobs: BlobStore
     clients: Clients
+    role_editions: RoleEditions
     archive: Archive
     door: Door
     jobs: Jobs
@@ -125,6 +127,9 @@ async def build(settings: Settings, metrics: Metrics | None = None) -> AsyncGene
         parameters = CustomParameters(database, pause=settings.parameters_seconds, content=settings.content_search)
         await parameters.refresh()
         await reindex.bring_up_to_date(database)
+        role_editions = RoleEditions(database)
+        await role_editions.refresh()
+        await stack.enter_async_context(_beside(role_editions.keep_fresh()))
         await stack.enter_async_context(_beside(parameters.keep_fresh()))
         blobs = make_blobs(settings, metrics)
         await asyncio.to_thread(blobs.open)
@@ -157,6 +162,7 @@ async def build(settings: Settings, metrics: Metrics | None = None) -> AsyncGene
             parameters,
             blobs,
             Clients(database),
+            role_editions,
             archive,
             door,
             jobs,

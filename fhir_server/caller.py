@@ -10,18 +10,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
+from fhir_server import roles
 from fhir_server.outcomes import Forbidden
 from fhir_server.r4.resource_types import TYPE_NUMBER
+from fhir_server.sight import EVERYTHING, Sight, own_hash
 
 Permission = Literal["c", "r", "u", "d", "s"]
 _SCOPE = re.compile(r"system/(\*|[A-Za-z]+)\.(c?r?u?d?s?)")
 
-ROLES = {
-    # role of a machine: what it is for (the roles of persons come with consent and SMART)
-    "external-system": "External system that queries FHIR",
-    "device-gateway": "Gateway of connected medical devices",
-    "operator": "Operator of this service",
-}
+ROLES = {code: role.label for code, role in roles.of_the_law().items()}
+"""Roles of persons and of machines, and what they are called."""
+_ITSELF = "self:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +32,28 @@ class Caller:
     role: str
     scopes: tuple[str, ...]
     purpose: str | None = None
+    worker: str | None = None
+    """Of a worker who looks at his own record: the id of his Patient."""
+    delegated: bool = False
+    """Whether a delegation of R4624-45-5 to this caller is in force."""
+
+    @property
+    def sight(self) -> Sight:
+        """What of the store the role lets him see, whatever the scopes."""
+        if self.client_id.startswith(_ITSELF):
+            return EVERYTHING
+        only = own_hash(f"Patient/{self.worker}") if self.worker else None
+        return roles.sight_of(self.role, self.purpose, only, delegated=self.delegated)
+
+    @property
+    def closed(self) -> int:
+        """The bits of what the role may not write (`mappings.access_facts`)."""
+        return 0 if self.client_id.startswith(_ITSELF) else roles.closed_to(self.role, delegated=self.delegated)
+
+    @property
+    def recalls(self) -> bool:
+        """Whether the role may make what is non-transmissible transmissible again."""
+        return self.client_id.startswith(_ITSELF) or roles.may_recall(self.role)
 
     def may(self, permission: Permission, resource_type: str) -> bool:
         """Does a scope allow it?"""
@@ -72,4 +93,4 @@ def check_scopes(scopes: Iterable[str]) -> tuple[str, ...]:
 
 def service(name: str) -> Caller:
     """This service itself: intake, dispatch, an operator at the command line."""
-    return Caller(f"self:{name}", name, "operator", ("system/*.cruds",), "TREAT")
+    return Caller(f"{_ITSELF}{name}", name, "operator", ("system/*.cruds",), "TREAT")

@@ -55,10 +55,18 @@ class Server:
             httpx.AsyncClient(transport=transport, base_url="http://test", headers=dict(headers), timeout=60)
         )
 
-    async def client(self, scopes: Sequence[str], *, name: str = "Logiciel de test", role: str = ROLE) -> Caller:
+    async def client(
+        self,
+        scopes: Sequence[str],
+        *,
+        name: str = "Logiciel de test",
+        role: str = ROLE,
+        purpose: str | None = None,
+        worker: str | None = None,
+    ) -> Caller:
         """A new client that holds a token with these scopes."""
         clients = Clients(self.database)
-        client_id, secret = await clients.add(name, scopes, role)
+        client_id, secret = await clients.add(name, scopes, role, purpose=purpose, worker=worker)
         token, _ = await clients.give_token(client_id, scopes, 15)
         return Caller(await self.http({"authorization": f"Bearer {token}"}), client_id, secret)
 

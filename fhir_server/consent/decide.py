@@ -1,13 +1,16 @@
-"""May this document leave for this recipient? Pure; default deny; every denial has a code.
+"""May this document leave, may this caller see this resource? Pure; default deny; every denial has its code.
 
 Art. L4624-8-1, R4624-45-5 to -8 C. trav.; CSP L1111-17 IV (DMP: express consent of the worker). The rules are
-the table below, in the order in which they are asked.
+the tables below, in the order in which they are asked.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
+
+from fhir_server.roles import NOTHING_OF_A_WORKER, Role
+from mappings import access_facts as facts
 
 
 class ConsentFact(Protocol):
@@ -115,5 +118,100 @@ def decide(disclosure: Disclosure) -> Permit | Deny:
         return Deny("recipient-kind-unknown", "No rule allows anything to leave for this kind of recipient")
     for reason, text, allows in (*ALWAYS, *rules):
         if not allows(disclosure):
+            return Deny(reason, text)
+    return Permit()
+
+
+@dataclass(frozen=True, slots=True)
+class Looking:
+    """One caller and one resource. `role` is None for one that the table does not know; `guard` has the facts of the
+    resource (`mappings.access_facts`), `is_his` says whether it is in the caller's own record, `opposed` the rights
+    that its worker exercises against others (C1 to C3).
+    """
+
+    role: Role | None
+    guard: int
+    is_his: bool = False
+    opposed: Collection[str] = ()
+    delegated: bool = False
+    purpose: str | None = None
+
+    def is_hidden_by(self, bits: int) -> bool:
+        return bool(self.guard & bits & (self.role.hidden() if self.role else NOTHING_OF_A_WORKER))
+
+
+_About = Callable[[Looking], bool]
+_LookRule = tuple[str, str, _About]
+
+
+def _of_role(allows: Callable[[Role, Looking], bool]) -> _About:
+    return lambda looking: looking.role is not None and allows(looking.role, looking)
+
+
+LOOKING: Final[tuple[_LookRule, ...]] = (
+    ("role-unknown", "No rule lets this role see a record", lambda one: one.role is not None),
+    (
+        "delegation-missing",
+        "No delegation of the médecin du travail is in force (R4624-45-5)",
+        _of_role(lambda role, one: not role.delegation or one.delegated),
+    ),
+    (
+        "purpose-missing",
+        "This role sees records for certain purposes only (L4624-8)",
+        _of_role(lambda role, one: not role.purposes or one.purpose in role.purposes),
+    ),
+    (
+        "not-his-record",
+        "A worker sees his own record (R4624-45-8)",
+        _of_role(lambda role, one: not role.own_record or one.is_his),
+    ),
+    ("not-made-out", "Nothing is known of this resource yet", lambda one: not one.guard & facts.UNKNOWN),
+    (
+        "non-transmissible",
+        "Personal notes and third-party information (CSP R4127-45, R4624-45-7)",
+        lambda one: not one.is_hidden_by(facts.NON_TRANSMISSIBLE),
+    ),
+    (
+        "quarantine",
+        "It is kept back until somebody has looked at it",
+        lambda one: not one.is_hidden_by(facts.QUARANTINE),
+    ),
+    (
+        "masked",
+        "Its visibility is masked for this role (TRE_A07)",
+        lambda one: not one.is_hidden_by(facts.MASKED_FOR_PROFESSIONALS | facts.INVISIBLE_TO_PATIENT),
+    ),
+    (
+        "not-a-model-document",
+        "The employer sees the documents that he holds too, never the DMST",
+        lambda one: not one.is_hidden_by(facts.NOT_A_MODEL),
+    ),
+    (
+        "heading-closed",
+        "It stands under a heading that this role may not see (R4624-45-5)",
+        lambda one: not one.is_hidden_by(sum(facts.HEADINGS.values())),
+    ),
+    (
+        "not-qualified",
+        "Nobody has said under which heading it stands",
+        lambda one: not one.is_hidden_by(facts.UNQUALIFIED),
+    ),
+    (
+        "opposed",
+        "The worker opposes that this role sees his record (R4624-45-6)",
+        _of_role(lambda role, one: bool(one.guard & facts.IDENTITY) or not set(role.opposed_by) & set(one.opposed)),
+    ),
+)
+OF_THE_RESOURCE: Final = frozenset({"not-made-out", "non-transmissible", "quarantine", "masked"})
+"""Rules that hold too for what tells of no worker."""
+
+
+def decide_looking(looking: Looking) -> Permit | Deny:
+    """Permit only where every rule says yes; what tells of no worker is seen by everybody, unless it is withheld."""
+    is_outside = bool(looking.guard & facts.OUTSIDE)
+    for reason, text, allows in LOOKING:
+        if is_outside and reason not in OF_THE_RESOURCE:
+            continue
+        if not allows(looking):
             return Deny(reason, text)
     return Permit()

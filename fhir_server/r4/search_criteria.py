@@ -11,6 +11,7 @@ from typing import Literal
 from fhir_server.outcomes import Issue
 from fhir_server.r4.include import Include
 from fhir_server.r4.search_parameters import SearchParameter
+from fhir_server.sight import EVERYTHING, Sight
 
 DEFAULT_COUNT = 20
 LARGEST_COUNT = 1000
@@ -268,6 +269,8 @@ class SearchQuery:
     ignored: tuple[Issue, ...] = field(default=())
     includes: tuple[Include, ...] = ()
     explained: bool = False
+    sight: Sight = EVERYTHING
+    """Of whoever asks."""
 
     @property
     def asked_types(self) -> frozenset[str]:

@@ -169,7 +169,15 @@ class Bulk:
 
     async def _work(self, job: Job) -> None:
         given = job.caller
-        caller = Caller(given["client_id"], given["name"], given["role"], tuple(given["scopes"]), given.get("purpose"))
+        caller = Caller(
+            given["client_id"],
+            given["name"],
+            given["role"],
+            tuple(given["scopes"]),
+            given.get("purpose"),
+            given.get("worker"),
+            given.get("delegated", False),
+        )
         folder = self._folder(job.job_id)
         if job.kind == "export":
             await self._exporter.run(job, caller, folder)
@@ -206,6 +214,8 @@ class Bulk:
             "role": caller.role,
             "scopes": list(caller.scopes),
             "purpose": caller.purpose,
+            "worker": caller.worker,
+            "delegated": caller.delegated,
         }
         async with self._database.transaction() as connection:
             await add_job(

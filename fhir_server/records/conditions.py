@@ -5,9 +5,11 @@ https://hl7.org/fhir/R4/http.html#cond-update, #trules - asked inside the transa
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
+from fhir_server.caller import Caller
 from fhir_server.outcomes import (
     BadParameter,
     BadSyntax,
@@ -49,10 +51,10 @@ def condition_of(value: str) -> Pairs:
     return pairs
 
 
-def query_of(resource_type: str, pairs: Pairs, where: str | None) -> SearchQuery:
-    """The criteria of a conditional interaction. Raises BadParameter."""
+def query_of(caller: Caller, resource_type: str, pairs: Pairs, where: str | None) -> SearchQuery:
+    """The criteria of a conditional interaction, asked of what the caller sees. Raises BadParameter."""
     try:
-        query = search_query.parse(resource_type, pairs)
+        query = replace(search_query.parse(resource_type, pairs), sight=caller.sight)
         if not query.criteria:
             raise BadParameter("A condition needs a criterion")
     except BadParameter as fault:
@@ -68,7 +70,7 @@ async def match(connection: Connection, query: SearchQuery, where: str | None) -
     return ids[0] if ids else None
 
 
-def sought_in(resources: Iterable[tuple[Mapping[str, Any], str | None]]) -> dict[str, Sought]:
+def sought_in(caller: Caller, resources: Iterable[tuple[Mapping[str, Any], str | None]]) -> dict[str, Sought]:
     """The conditional references of the entries of a transaction, each once, with its criteria.
 
     Raises InvalidResource for one that cannot be read, TooCostly beyond `MOST_SOUGHT` different ones.
@@ -83,7 +85,7 @@ def sought_in(resources: Iterable[tuple[Mapping[str, Any], str | None]]) -> dict
                 if parts[1] not in TYPE_NUMBER:
                     raise BadParameter(f"{parts[1][:64]} is not a resource type")
                 pairs = condition_of(parts[2])
-                query = query_of(parts[1], pairs, None)
+                query = query_of(caller, parts[1], pairs, None)
             except Failure as failure:
                 text = f"The conditional reference cannot be read: {failure.diagnostics}"
                 faults.extend(InvalidResource(text, expression=place).within(entry).issues)

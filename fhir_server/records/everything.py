@@ -56,7 +56,7 @@ async def everything(
     worker of whom something is shown. Raises Forbidden, NotFound, Gone, Unavailable.
     """
     caller.must("r", "Patient")
-    patient = present(await archive.resources.read(TYPE_NUMBER["Patient"], patient_id), "Patient", patient_id)
+    patient = present(await archive.current(caller, "Patient", patient_id), "Patient", patient_id)
     first = patient if after is None and _wants_patient(asked, patient) else None
     members, following = await _members(archive, caller, patient_id, asked, after or 0, asked.count - bool(first))
     shown, targets = _bounded(members, (TYPE_NUMBER["Patient"], patient_id))
@@ -73,7 +73,9 @@ async def _members(
     if not limit:  # the Patient fills the page
         return (), after
     wanted = [one for one in types_in("Patient") if _wants(asked, one) and _may_see(caller, one)]
-    return await archive.compartments.page("Patient", patient_id, wanted, asked.narrowed, after=after, limit=limit)
+    return await archive.compartments.page(
+        "Patient", patient_id, wanted, asked.narrowed, caller.sight, after=after, limit=limit
+    )
 
 
 def _wants(asked: Asked, resource_type: str) -> bool:
@@ -109,7 +111,8 @@ async def _along(
     wanted = [key for key in targets if _wants(asked, TYPE_NAME[key[0]]) and _may_see(caller, TYPE_NAME[key[0]])]
     if not wanted:
         return []
-    found = [Included(TYPE_NAME[s.type], s.id, s.doc) for s in await archive.resources.read_many(wanted) if s.doc]
+    read = await archive.resources.read_many(wanted)
+    found = [Included(TYPE_NAME[s.type], s.id, s.doc) for s in read if s.doc and s.is_in(caller.sight)]
     about = {one: patient_in_bytes(*one) for one in found}
     return sorted(one for one, whose in about.items() if whose in (None, patient_id))
 

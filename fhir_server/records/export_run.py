@@ -8,7 +8,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -81,18 +81,19 @@ class Exporter:
         """Write the files of a job, from where it is. Raises Stopped, Unavailable; OSError of the disk."""
         wanted = Wanted.read(job.request)
         if job.until is None:
-            job = await self._begin(job, wanted)
+            job = await self._begin(job, wanted, caller)
         files = await asyncio.to_thread(ExportFiles, folder, await self.jobs.files(job.job_id))
         try:
             await self._walk(job, wanted, caller, files)
         finally:
             await asyncio.to_thread(files.close)
 
-    async def _begin(self, job: Job, wanted: Wanted) -> Job:
+    async def _begin(self, job: Job, wanted: Wanted, caller: Caller) -> Job:
         await self.moments.settled(job.at)
         filtered = {name for name, _ in wanted.filters}
         others = [name for name in wanted.types if name not in filtered]
-        await self.moments.begin(job.job_id, job.at, wanted.queries(), wanted.patients, others)
+        queries = [replace(query, sight=caller.sight) for query in wanted.queries()]
+        await self.moments.begin(job.job_id, job.at, queries, wanted.patients, others)
         begun = await self.jobs.read(job.job_id)
         return begun or job
 
@@ -110,11 +111,12 @@ class Exporter:
         await self._note(job, max(reached, job.until or 0), files, sorter, trace)
 
     async def _permitted(self, caller: Caller, versions: Iterable[Version]) -> list[Version]:
-        """Without the Binaries of which the caller may not read what protects them."""
+        """Without what the caller's role keeps from him, and the Binaries whose protector he may not read."""
         return [
             one
             for one in versions
-            if one.type != BINARY or one.doc is None or (await self.protection.of_document(caller, one.doc)).allowed
+            if caller.sight.covers(one.guard, one.worker, one.opposed)
+            and (one.type != BINARY or one.doc is None or (await self.protection.of_document(caller, one.doc)).allowed)
         ]
 
     async def _note(self, job: Job, reached: int, files: ExportFiles, sorter: "_Sorter", trace: audit.AccessRow) -> Job:

@@ -6,7 +6,7 @@ with the right to search as well, as SMART v2 has it, since nobody names what wi
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fhir_server.caller import Caller
 from fhir_server.outcomes import Forbidden
@@ -43,15 +43,17 @@ async def of_instance(archive: Archive, caller: Caller, resource_type: str, reso
     """The versions of one resource, always counted. Raises Forbidden, NotFound."""
     caller.must("r", resource_type)
     key = TYPE_NUMBER[resource_type], resource_id
-    versions, total = await asyncio.gather(
-        archive.histories.of_instance(key, asked.span, asked.below, asked.count + 1),
-        archive.histories.count_of_instance(key, asked.span),
-    )
-    if not total and not await archive.resources.read(*key):
+    current = await archive.resources.read(*key)
+    await archive.must_see(caller, "history-instance", asked.request_id, resource_type, current)
+    if not current:
         raise absent(resource_type, resource_id)
+    span = replace(asked.span, sight=caller.sight)
+    versions, total = await asyncio.gather(
+        archive.histories.of_instance(key, span, asked.below, asked.count + 1),
+        archive.histories.count_of_instance(key, span),
+    )
     if resource_type == BINARY:  # what protects it now protects what it was too
-        current = await archive.resources.read(*key)
-        docs = [one.doc or b"{}" for one in [current] if one] + [_document_of(one) for one in versions]
+        docs = [current.doc or b"{}"] + [_document_of(one) for one in versions]
         verdict = await archive.protection.of_documents(caller, docs)
         await archive.worker_of(verdict, caller, "history-instance", asked.request_id, resource_id)
     page, following = _cut(versions, asked)
@@ -76,14 +78,15 @@ async def of_system(archive: Archive, caller: Caller, offered: Iterable[str], as
 
 async def _of_types(archive: Archive, caller: Caller, types: Sequence[str], interaction: str, asked: Asked) -> Chapter:
     numbers = [TYPE_NUMBER[name] for name in types]
-    found = await archive.histories.of_types(numbers, asked.span, asked.below, asked.count + 1)
+    span = replace(asked.span, sight=caller.sight)
+    found = await archive.histories.of_types(numbers, span, asked.below, asked.count + 1)
     page, following = _cut(found, asked)
     page = tuple([one for one in page if await _may_see(archive, caller, one)])
     total = None
     if asked.below == Moment() and asked.count and not following:
         total = len(page)
     elif asked.counted and (BINARY not in types or all(caller.may("r", name) for name in RESOURCE_TYPES)):
-        total = await archive.histories.count_of_types(numbers, asked.span)
+        total = await archive.histories.count_of_types(numbers, span)
     await _trace(archive, caller, interaction, page, asked, (types[0] if interaction == "history-type" else "", None))
     return Chapter(page, following, total)
 

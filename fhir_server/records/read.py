@@ -76,6 +76,7 @@ class Archive:
         """The current version. Raises Forbidden, NotFound, Gone."""
         caller.must("r", resource_type)
         found = await self.resources.read(TYPE_NUMBER[resource_type], resource_id)
+        await self.must_see(caller, "read", request_id, resource_type, found)
         if resource_type == BINARY:
             owner = await self.owner_of_binary(caller, "read", request_id, resource_id, [found] if found else [])
         else:
@@ -91,6 +92,7 @@ class Archive:
         caller.must("r", resource_type)
         number = TYPE_NUMBER[resource_type]
         found = await self.resources.read_version(number, resource_id, version)
+        await self.must_see(caller, "vread", request_id, resource_type, found)
         if resource_type == BINARY:  # what protects it now protects what it was too
             known = [one for one in (await self.resources.read(number, resource_id), found) if one]
             owner = await self.owner_of_binary(caller, "vread", request_id, resource_id, known)
@@ -132,15 +134,44 @@ class Archive:
         )
         return {key: one for key, one in found.items() if verdicts[key].allowed}
 
+    async def must_see(
+        self, caller: Caller, interaction: str, request_id: str, resource_type: str, found: Stored | None
+    ) -> None:
+        """Raises NotFound, and traces a refusal, where the caller's role keeps from him what was found.
+
+        Not Forbidden: who may not see it does not learn that it is there.
+        """
+        if found is None or found.is_in(caller.sight):
+            return
+        await self.accesses.append(
+            audit.access(
+                caller,
+                interaction,
+                request_id,
+                outcome=audit.REFUSED,
+                resource_type=resource_type,
+                resource_id=found.id,
+                patient_id=patient_in_bytes(resource_type, found.id, found.doc or b""),
+            )
+        )
+        raise absent(resource_type, found.id)
+
+    async def current(self, caller: Caller, resource_type: str, resource_id: str) -> Stored | None:
+        """What is there now, also as a deletion, where the caller's role lets him see it. Scopes are not asked."""
+        found = await self.resources.read(TYPE_NUMBER[resource_type], resource_id)
+        return found if found and found.is_in(caller.sight) else None
+
     async def _verdict(self, caller: Caller, key: tuple[str, str], stored: Stored) -> Verdict:
         """Of a resource of a type that the caller may read."""
+        if not stored.is_in(caller.sight):
+            return Verdict(False, patient_in_bytes(*key, stored.doc or b""))
         if key[0] == BINARY:
             return await self.protection.of_document(caller, stored.doc or b"")
         return Verdict(True, patient_in_bytes(*key, stored.doc or b""))
 
     async def search(self, caller: Caller, query: SearchQuery, after: Place | None, request_id: str, text: str) -> Page:
         """One page. `text` is the query as it was asked, for the trail. Raises Forbidden, TooCostly, Unavailable."""
-        query = narrowed(query, lambda resource_type: caller.may("s", resource_type))
+        query = replace(narrowed(query, lambda resource_type: caller.may("s", resource_type)), sight=caller.sight)
         caller.must_search(query.asked_types)
         if query.resource_type == BINARY and query.only_count:
             raise BadParameter("Binaries are not counted: some may be hidden from you", expression="_summary")
@@ -152,6 +183,8 @@ class Archive:
             patient_id=patient_asked(query),
             query=text,
         )
+        if row.patient_id and await self._is_opposed(query, row.patient_id):
+            row = row._replace(outcome=audit.REFUSED)
         if row.patient_id:
             page, _ = await asyncio.gather(self._page(query, after), self.accesses.append(row))
             return page
@@ -162,6 +195,13 @@ class Archive:
         rows = [row._replace(patient_id=patient) for patient in sorted(shown - {None}, key=str)] or [row]
         await self.accesses.append(*rows)
         return page
+
+    async def _is_opposed(self, query: SearchQuery, patient_id: str) -> bool:
+        """Whether this worker keeps his record from who asks (R4624-45-6): the attempt is traced as a refusal."""
+        if not query.sight.rights or query.resource_type == "Patient":
+            return False
+        worker = await self.resources.read(TYPE_NUMBER["Patient"], patient_id)
+        return worker is not None and not set(query.sight.rights).isdisjoint(worker.opposed)
 
     async def _page(self, query: SearchQuery, after: Place | None) -> Page:
         began = time.perf_counter()
@@ -176,7 +216,7 @@ class Archive:
         """What `_include` and `_revinclude` bring along, without what this caller may not read. Raises TooCostly."""
         if not wanted:
             return []
-        found = await self.includes.of(hits, wanted)
+        found = await self.includes.of(hits, wanted, caller.sight)
         shown = [
             one
             for one in found

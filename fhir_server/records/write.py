@@ -29,6 +29,7 @@ from fhir_server.records.links import Links
 from fhir_server.records.render import renderer
 from fhir_server.records.validation import parse_json, validate
 from fhir_server.store.access_log import AccessRow
+from fhir_server.store.author import Author
 from fhir_server.store.commit import Commits, Plan, Unit, Write, Written, as_if
 from fhir_server.store.database import Connection
 from fhir_server.store.resources import Key, read_within
@@ -164,11 +165,11 @@ class Door:
         for one in incoming:
             _must(caller, one)
         queries = {
-            number: query_of(one.type, one.condition, one.where)
+            number: query_of(caller, one.type, one.condition, one.where)
             for number, one in enumerate(incoming)
             if one.condition is not None
         }
-        sought = sought_in((one.resource, one.where) for one in incoming)
+        sought = sought_in(caller, ((one.resource, one.where) for one in incoming))
         for query in (*queries.values(), *(one.query for one in sought.values())):
             caller.must_search(query.asked_types)  # the answer tells whether anything meets the criteria
         _refuse_twins(incoming)
@@ -183,9 +184,13 @@ class Door:
             touches=frozenset((TYPE_NUMBER[one.type], one.resource_id) for one in incoming),
             locks=frozenset(condition_lock(*condition) for condition in conditions),
             alongside=alongside,
-            may_name=lambda number: caller.may("r", TYPE_NAME[number]),
+            author=author_of(caller),
         )
         return attempt.outcomes(await self._commits.submit(unit))
+
+
+def author_of(caller: Caller) -> Author:
+    return Author(caller.sight, caller.closed, caller.recalls, lambda number: caller.may("r", TYPE_NAME[number]))
 
 
 def _must(caller: Caller, one: Incoming) -> None:

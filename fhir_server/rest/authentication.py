@@ -36,7 +36,15 @@ class Authentication:
         holder = await self._clients.holder(token.strip())
         if holder is None:
             raise Unauthenticated("The access token is unknown or has expired")
-        caller = Caller(holder.client_id, holder.name, holder.role, tuple(holder.scopes))
+        caller = Caller(
+            holder.client_id,
+            holder.name,
+            holder.role,
+            tuple(holder.scopes),
+            holder.purpose,
+            holder.worker,
+            holder.delegated,
+        )
         left = holder.expires.timestamp() - time.time()
         self._remember(authorization, time.monotonic() + min(self._seconds, left), caller)
         return caller

@@ -25,7 +25,6 @@ from fhir_server.r4.patch import json_text
 from fhir_server.r4.patch.fhirpath_patch import apply_fhirpath_patch
 from fhir_server.r4.patch.json_patch import apply_json_patch
 from fhir_server.r4.patch.xml_patch import apply_xml_patch
-from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.r4.subjects import patient_in_bytes
 from fhir_server.r4.xml import to_json, to_xml
 from fhir_server.records import audit
@@ -134,7 +133,7 @@ async def patched(
     Gone, UnsupportedMediaType, BadSyntax, PatchFailed, InvalidResource, MethodNotAllowed: of a document that follows
     PDSm only the status, labels and archiving change.
     """
-    stored = await service.archive.resources.read(TYPE_NUMBER[resource_type], resource_id)
+    stored = await service.archive.current(exchange.known_caller(), resource_type, resource_id)
     if stored is None:
         raise NotFound(f"{resource_type}/{resource_id} does not exist")
     if stored.doc is None:

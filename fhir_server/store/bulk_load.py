@@ -46,6 +46,8 @@ _TOKEN: Final = struct.Struct(">hiqiq")
 _PERIOD: Final = struct.Struct(">hiiiqiqiq")
 _WORD: Final = struct.Struct(">hiii")
 _RID: Final = struct.Struct(">iq")
+_GUARD: Final = struct.Struct(">ii")
+_NULL: Final = struct.pack(">i", -1)
 
 
 class Stamp(NamedTuple):
@@ -77,11 +79,13 @@ class Packer:
         """A first version. `doc` has the text of the stamp where its moment of writing goes."""
         rid, identity = next(self._rids), resource_id.encode()
         self._resources += (
-            _RESOURCE.pack(10, 8, rid, 2, type_number, len(identity)),
+            _RESOURCE.pack(12, 8, rid, 2, type_number, len(identity)),
             identity,
             _VERSION.pack(4, 1, 1, 0, 8, own_hash(f"{TYPE_NAME[type_number]}/{resource_id}")),
             _array(rows.references, _INT8, "q"),
             _array(rows.present, _INT2, "h"),
+            _GUARD.pack(4, rows.guard),
+            _RID.pack(8, rows.worker) if rows.worker is not None else _NULL,
             _MOMENT,
             self._stamp.binary,
             _LENGTH.pack(len(doc)),
@@ -91,8 +95,10 @@ class Packer:
         self._periods += [_PERIOD.pack(4, 4, param, 8, low, 8, high, 8, rid) for param, low, high in rows.periods]
         self._words += [(param, word.encode(), rid) for param, word in rows.words]
         self._measures += [f"{h}\t{low}\t{high}\t{rid}\n" for h, low, high in rows.measures]
-        if rows.places or rows.narratives or rows.contents:  # PostgreSQL makes these rows itself
-            others = IndexRows(places=rows.places, narratives=rows.narratives, contents=rows.contents)
+        if rows.places or rows.narratives or rows.contents or rows.oppositions:  # few, or made by PostgreSQL itself
+            others = IndexRows(
+                places=rows.places, narratives=rows.narratives, contents=rows.contents, oppositions=rows.oppositions
+            )
             self.others.append((rid, others))
         self.count += 1
 

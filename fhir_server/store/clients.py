@@ -38,6 +38,9 @@ class Holder(NamedTuple):
     role: str
     scopes: list[str]
     expires: datetime
+    purpose: str | None
+    worker: str | None
+    delegated: bool
 
 
 class Clients:
@@ -46,11 +49,18 @@ class Clients:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, name: str, scopes: Sequence[str], role: str) -> tuple[str, str]:
-        """A new client; returns its id and its secret, which is shown this once and never kept."""
+    async def add(
+        self, name: str, scopes: Sequence[str], role: str, *, purpose: str | None = None, worker: str | None = None
+    ) -> tuple[str, str]:
+        """A new client; returns its id and its secret, which is shown this once and never kept.
+
+        `purpose` is what it sees records for, `worker` the id of the Patient who looks at his own record by it.
+        """
         client_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
         async with self._database.connection() as connection:
-            await connection.execute(SQL["add"], (client_id, name, hash_secret(secret), list(scopes), role))
+            await connection.execute(
+                SQL["add"], (client_id, name, hash_secret(secret), list(scopes), role, purpose, worker)
+            )
         return client_id, secret
 
     async def find(self, client_id: str) -> Client | None:

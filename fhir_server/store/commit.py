@@ -21,6 +21,7 @@ from fhir_server.outcomes import (
     Conflict,
     DanglingReference,
     Failure,
+    Forbidden,
     Gone,
     Issue,
     MethodNotAllowed,
@@ -28,19 +29,23 @@ from fhir_server.outcomes import (
     PreconditionRequired,
     VersionConflict,
 )
-from fhir_server.r4.resource_types import TYPE_NAME
+from fhir_server.r4.references import is_local
+from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
 from fhir_server.r4.search_parameters import REGISTRY
 from fhir_server.store import index_rows, queries
 from fhir_server.store.access_log import AccessRow, insert_accesses
+from fhir_server.store.author import THE_SERVICE, Author
 from fhir_server.store.batching import Batcher
 from fhir_server.store.custom_parameters import CustomParameters
 from fhir_server.store.database import Connection, Database
 from fhir_server.store.labels import keep_labels
-from fhir_server.store.resources import Key
+from fhir_server.store.resources import Key, read_within
 from fhir_server.store.search_index import NO_ROWS, IndexRows, own_hash, references_to, rows_of
 from fhir_server.store.statistics import Statistics
 
 SQL = queries.load("resources")
+BINARY = TYPE_NUMBER["Binary"]
+LONGEST_PROTECTION = 5
 LARGEST_GROUP = 64
 LANES = 2
 ATTEMPTS = 3
@@ -100,22 +105,21 @@ class Unit:
     """All or nothing. `plan` runs inside the transaction, after the advisory `locks` of its conditions are held.
 
     `alongside` runs in the same transaction after the resources are written: rows of other tables (scan lots,
-    deliveries, jobs). A Failure raised by `plan` or `alongside` is the unit's own answer. `may_name` says of which
-    types (by number) a failure may name a resource that the unit does not name itself.
+    deliveries, jobs). A Failure raised by `plan` or `alongside` is the unit's own answer. It is written for `author`.
     """
 
     plan: Callable[[Connection], Awaitable[Plan]]
     touches: frozenset[Key] = frozenset()
     locks: frozenset[int] = frozenset()
     alongside: Callable[[Connection, Sequence[Written]], Awaitable[None]] | None = None
-    may_name: Callable[[int], bool] = lambda _type: True
+    author: Author = THE_SERVICE
 
 
 @dataclass(slots=True)
 class _Planned:
     plan: Plan
     alongside: Callable[[Connection, Sequence[Written]], Awaitable[None]] | None = None
-    may_name: Callable[[int], bool] = lambda _type: True
+    author: Author = THE_SERVICE
     written: list[Written] = field(default_factory=list)
 
 
@@ -127,6 +131,9 @@ class _Current:
     deleted: bool
     blob_sha256: bytes | None
     doc: bytes | None
+    guard: int
+    worker: int | None
+    opposed: Sequence[str]
 
     def says(self, write: Write) -> bool:
         """Is this what is to be written, byte for byte? Then the update changes nothing, and makes no version."""
@@ -242,13 +249,14 @@ class Commits:
                 if claimed.overlap(plan):
                     results[number] = _Overlaps()
                     continue
-                planned[number] = _Planned(plan, unit.alongside, unit.may_name)
+                planned[number] = _Planned(plan, unit.alongside, unit.author)
             current = await _load_current(connection, planned.values())
             known = await _load_references(connection, planned.values())
             for number, entry in list(planned.items()):
                 try:
-                    _check(entry.plan.writes, current, known)
-                    await _check_referrers(connection, entry.plan.writes, entry.may_name)
+                    _check(entry.plan.writes, current, known, entry.author)
+                    await _check_protectors(connection, entry.plan.writes, current, entry.author)
+                    await _check_referrers(connection, entry.plan.writes, entry.author)
                 except Failure as failure:
                     results[number] = failure
                     del planned[number]
@@ -312,14 +320,16 @@ async def _load_references(connection: Connection, planned: Iterable[_Planned]) 
     return {(row[0], row[1]) for row in await cursor.fetchall()}
 
 
-def _check(writes: Sequence[Write], current: dict[Key, _Current], known: set[Key]) -> None:
+def _check(writes: Sequence[Write], current: dict[Key, _Current], known: set[Key], author: Author) -> None:
     """Does the database allow this unit? Raises the Failure that says why not."""
     here = {(write.type, write.id) for write in writes if write.render}
     gone = {(write.type, write.id) for write in writes if not write.render}
     missing: list[Issue] = []
     for write in writes:
+        found = current.get((write.type, write.id))
         try:
-            _check_version(write, current.get((write.type, write.id)))
+            _check_author(write, found, author)
+            _check_version(write, found)
         except Failure as failure:
             raise failure.within(write.where) from None
         faults = [
@@ -340,7 +350,36 @@ async def write_within(connection: Connection, writes: Sequence[Write], updated:
     return entry.written
 
 
-async def _check_referrers(connection: Connection, writes: Sequence[Write], may_name: Callable[[int], bool]) -> None:
+def _check_author(write: Write, found: _Current | None, author: Author) -> None:
+    """Before anything else is said of what is there. Raises Forbidden."""
+    name = f"{TYPE_NAME[write.type]}/{write.id}"
+    if found and not author.sight.covers(found.guard, found.worker, found.opposed):
+        raise Forbidden(f"This role may not write {name}")
+    before = found.guard if found and not found.deleted else None
+    author.must_write(name, before, write.rows.guard if write.render else None)
+
+
+async def _check_protectors(
+    connection: Connection, writes: Sequence[Write], current: dict[Key, _Current], author: Author
+) -> None:
+    """Only who may read what protects a Binary changes it (R4 2.5.5, `securityContext`). Raises Forbidden."""
+    for write in writes:
+        found = current.get((write.type, write.id)) if write.type == BINARY else None
+        doc = found.doc if found else None
+        for _ in range(LONGEST_PROTECTION):
+            context = orjson.loads(doc).get("securityContext") if doc else None
+            if context is None:
+                break
+            target = is_local(str(context.get("reference", "")))
+            there = await read_within(connection, [(TYPE_NUMBER[target[0]], target[1])]) if target else []
+            if not there or there[0].doc is None or not author.may_be_told_of(there[0].type, *there[0].access):
+                raise Forbidden(f"This role may not write Binary/{write.id}")
+            doc = there[0].doc if there[0].type == BINARY else None
+        else:
+            raise Forbidden(f"This role may not write Binary/{write.id}")
+
+
+async def _check_referrers(connection: Connection, writes: Sequence[Write], author: Author) -> None:
     """What others refer to stays. Raises Conflict, naming one of them where that may be named.
 
     What the same unit writes does not count: it was checked that nothing of it refers to what goes.
@@ -353,7 +392,8 @@ async def _check_referrers(connection: Connection, writes: Sequence[Write], may_
         others = ([other.type for other in writes], [other.id for other in writes])
         found = await (await connection.execute(SQL["referrer"], (hashes, *others))).fetchone()
         if found:
-            other = f"{TYPE_NAME[found[0]]}/{found[1]}" if may_name(found[0]) else "another resource"
+            number, identity, *facts = found
+            other = f"{TYPE_NAME[number]}/{identity}" if author.may_be_told_of(number, *facts) else "another resource"
             text = f"{TYPE_NAME[write.type]}/{write.id} is referred to by {other}"
             raise Conflict(text, expression=write.where)
 

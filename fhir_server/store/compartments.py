@@ -12,6 +12,7 @@ from fhir_server.r4.care_dates import CARE_DATES
 from fhir_server.r4.compartments import parameters
 from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
 from fhir_server.r4.search_parameters import parameters_of
+from fhir_server.sight import Sight
 from fhir_server.store import queries
 from fhir_server.store.database import Database
 from fhir_server.store.histories import BEGINNING
@@ -47,9 +48,17 @@ class Compartments:
     database: Database
 
     async def page(
-        self, compartment: str, owner_id: str, types: Iterable[str], narrowed: Narrowed, *, after: int, limit: int
+        self,
+        compartment: str,
+        owner_id: str,
+        types: Iterable[str],
+        narrowed: Narrowed,
+        sight: Sight,
+        *,
+        after: int,
+        limit: int,
     ) -> tuple[list[Member], int | None]:
-        """At most `limit` members of these types behind place `after`, and the place where the next page begins.
+        """At most `limit` members of these types in sight, behind place `after`, and where the next page begins.
 
         The resource that the compartment is of is no member of its own. Raises Unavailable.
         """
@@ -62,6 +71,7 @@ class Compartments:
             "low": narrowed.care_from,
             "high": narrowed.care_until,
             "limit": limit + 1,
+            **sight.as_parameters(),
         }
         async with self.database.connection() as connection:
             rows = await (await connection.execute(SQL["page"], asked)).fetchall()

@@ -124,7 +124,8 @@ def _asked_of(statement: Statement, row: str, table: str) -> Generator[None]:
 
 
 def where(statement: Statement, query: SearchQuery) -> None:
-    """The conditions of a query on the row `r`."""
+    """The conditions of a query on the row `r`, and that all it leads to is in sight."""
+    statement.sight = query.sight
     _of_type(statement, query.resource_type, "r")
     for criterion in query.criteria:
         statement.add("and")
@@ -134,6 +135,7 @@ def where(statement: Statement, query: SearchQuery) -> None:
 def _of_type(statement: Statement, resource_type: str, row: str) -> None:
     statement.add(f"{row}.type = %s and not {row}.deleted", TYPE_NUMBER[resource_type])
     statement.if_counted(row)
+    statement.if_in_sight(row)
 
 
 def condition(statement: Statement, resource_type: str, criterion: Criterion, row: str) -> None:

@@ -92,12 +92,13 @@ async def _changed(connection: Connection, searched: Sequence[SearchQuery], seen
 
 def _with(connection: Connection, changed: Sequence[_Changed]) -> Earlier:
     shown = [(one, rows_of(orjson.loads(one.then))) for one in changed if one.then and one.is_of_the_same_worker]
-    refs, present = index_rows.columns_of(rows for _, rows in shown)
+    refs, present, *_ = index_rows.columns_of(rows for _, rows in shown)
     shadows = Statement("with")
     _shadow(shadows, "resources", [one.rid for one, _ in shown], [one.version for one, _ in shown], refs, present)
     for table, columns in index_rows.tables([(one.rid, rows) for one, rows in shown]):
-        shadows.add(",")
-        _shadow(shadows, table, *(columns or _NOTHING[table]))
+        if table in SQL:  # who opposes what is decided as of now
+            shadows.add(",")
+            _shadow(shadows, table, *(columns or _NOTHING[table]))
     return Earlier(connection, str(shadows), shadows.values, [one.rid for one in changed])
 
 

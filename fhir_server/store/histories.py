@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
+from fhir_server.sight import EVERYTHING, Sight
 from fhir_server.store import queries
 from fhir_server.store.database import Database
 from fhir_server.store.resources import Key
@@ -54,9 +55,11 @@ class Span:
     since: datetime = BEGINNING
     low: datetime = BEGINNING
     until: datetime = END
+    sight: Sight = EVERYTHING
+    """Of whoever asks, by what is known of each resource now."""
 
     def as_parameters(self) -> dict[str, Any]:
-        return {"since": self.since, "low": self.low, "until": self.until}
+        return {"since": self.since, "low": self.low, "until": self.until, **self.sight.as_parameters()}
 
 
 class Histories:

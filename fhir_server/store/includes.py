@@ -15,6 +15,7 @@ from fhir_server.r4.index_values import Reference, extract
 from fhir_server.r4.references import is_local
 from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
 from fhir_server.r4.search_parameters import SearchParameter, parameters_of
+from fhir_server.sight import Sight
 from fhir_server.store import queries
 from fhir_server.store.database import Database
 from fhir_server.store.resources import Key, Resources
@@ -40,8 +41,8 @@ class Includes:
     database: Database
     resources: Resources
 
-    async def of(self, hits: Sequence[Included], wanted: Sequence[Include]) -> list[Included]:
-        """What comes along with `hits`. Raises TooCostly beyond `MOST_INCLUDED` resources."""
+    async def of(self, hits: Sequence[Included], wanted: Sequence[Include], sight: Sight) -> list[Included]:
+        """What comes along with `hits` and is in sight. Raises TooCostly beyond `MOST_INCLUDED` resources."""
         latest = list(hits)
         known = {(TYPE_NUMBER[one.type], one.id) for one in latest}
         along: list[Included] = []
@@ -49,26 +50,28 @@ class Includes:
             follow = [one for one in wanted if step == 0 or one.iterate]
             if not latest or not follow:
                 break
-            latest = [one for one in await self._step(latest, follow) if (TYPE_NUMBER[one.type], one.id) not in known]
+            latest = [
+                one for one in await self._step(latest, follow, sight) if (TYPE_NUMBER[one.type], one.id) not in known
+            ]
             known.update((TYPE_NUMBER[one.type], one.id) for one in latest)
             along += latest
             if len(along) > MOST_INCLUDED:
                 raise TooCostly(f"More than {MOST_INCLUDED} resources would be included")
         return along
 
-    async def _step(self, latest: Sequence[Included], follow: Sequence[Include]) -> list[Included]:
+    async def _step(self, latest: Sequence[Included], follow: Sequence[Include], sight: Sight) -> list[Included]:
         found: dict[Key, Included] = {}
         keys = {key for one in latest for key in _referred(one, [f for f in follow if not f.reverse])}
         if keys:
             for row in await self.resources.read_many(sorted(keys)[: MOST_INCLUDED + 1]):
-                if row.doc:
+                if row.doc and row.is_in(sight):
                     found[row.type, row.id] = Included(TYPE_NAME[row.type], row.id, row.doc)
         for one in (f for f in follow if f.reverse):
-            for included in await self._referring(latest, one):
+            for included in await self._referring(latest, one, sight):
                 found[TYPE_NUMBER[included.type], included.id] = included
         return list(found.values())
 
-    async def _referring(self, latest: Sequence[Included], wanted: Include) -> list[Included]:
+    async def _referring(self, latest: Sequence[Included], wanted: Include, sight: Sight) -> list[Included]:
         number = TYPE_NUMBER[wanted.source]
         parameters = [wanted.parameter] if wanted.parameter else _references_of(wanted.source)
         hashes = [
@@ -78,7 +81,8 @@ class Includes:
             if wanted.target in (None, one.type) and (not parameter.targets or one.type in parameter.targets)
         ]
         async with self.database.connection() as connection:
-            cursor = await connection.execute(SQL["referring"], (hashes, number, MOST_INCLUDED + 1))
+            asked = {"hashes": hashes, "type": number, "limit": MOST_INCLUDED + 1, **sight.as_parameters()}
+            cursor = await connection.execute(SQL["referring"], asked)
             return [Included(wanted.source, resource_id, doc) for resource_id, doc in await cursor.fetchall()]
 
 

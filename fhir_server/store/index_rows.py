@@ -23,13 +23,15 @@ def difference(left: IndexRows, right: IndexRows) -> IndexRows:
         left.places - right.places,
         left.narratives - right.narratives,
         contents=left.contents - right.contents,
+        oppositions=left.oppositions - right.oppositions,
     )
 
 
-def columns_of(rows: Iterable[IndexRows]) -> tuple[list[str], list[str]]:
-    """`refs` and `present` of each resource as array literals: `unnest` takes arrays of arrays apart."""
-    found = [(_literal(row.references), _literal(row.present)) for row in rows]
-    return [refs for refs, _ in found], [present for _, present in found]
+def columns_of(rows: Iterable[IndexRows]) -> tuple[list[str], list[str], list[int], list[int | None]]:
+    """`refs`, `present`, `guard`, `worker` of each resource; arrays as literals: `unnest` takes others apart."""
+    found = [(_literal(row.references), _literal(row.present), row.guard, row.worker) for row in rows]
+    refs, present, guards, workers = zip(*found, strict=True) if found else ((), (), (), ())
+    return list(refs), list(present), list(guards), list(workers)
 
 
 def _literal(numbers: Iterable[Any]) -> str:
@@ -66,6 +68,7 @@ def tables(rows: Sequence[RowsOf]) -> Iterable[tuple[str, list[str | list[str]]]
         ("places", _columns((place, rid) for rid, row in rows for place in row.places)),
         ("narratives", _columns((narrative, rid) for rid, row in rows for narrative in row.narratives)),
         ("contents", _columns((content, rid) for rid, row in rows for content in row.contents)),
+        ("oppositions", _columns((opposition, rid) for rid, row in rows for opposition in row.oppositions)),
     )
 
 

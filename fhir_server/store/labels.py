@@ -14,6 +14,7 @@ import msgspec
 from fhir_server.outcomes import TooCostly
 from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.r4.search_parameters import parameters_of
+from fhir_server.sight import Sight
 from fhir_server.store import queries
 from fhir_server.store.database import Connection, Database
 from fhir_server.store.search_index import param_key, token_with_system, uri_is
@@ -83,15 +84,15 @@ class Labels:
 
     database: Database
 
-    async def in_use(self, resource_types: Sequence[str]) -> list[Label]:
-        """The labels that resources of these types have now. Raises TooCostly, Unavailable."""
+    async def in_use(self, resource_types: Sequence[str], sight: Sight) -> list[Label]:
+        """The labels that resources in sight of these types have now. Raises TooCostly, Unavailable."""
         async with self.database.connection() as connection:
             cursor = await connection.execute(SQL["all"], (MOST + 1,))
             labels = [Label(*row) for row in await cursor.fetchall()]
             if len(labels) * len(resource_types) > MOST:
                 raise TooCostly("There are too many labels: ask for one resource type")
             places = {_hash(name, one): one for name in resource_types for one in labels}
-            cursor = await connection.execute(SQL["in_use"], (list(places),))
+            cursor = await connection.execute(SQL["in_use"], {"hashes": list(places), **sight.as_parameters()})
             return sorted({places[row[0]] for row in await cursor.fetchall()}, key=lambda one: one[:3])
 
 

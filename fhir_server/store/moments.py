@@ -41,6 +41,9 @@ class Version(NamedTuple):
     type: int
     id: str
     doc: bytes | None
+    guard: int
+    worker: int | None
+    opposed: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,8 +123,8 @@ async def _index(
     await index_rows.delete(connection, obsolete + wanted)
     await index_rows.insert_missing(connection, wanted)
     if changed:
-        columns = index_rows.columns_of(rows for _, rows in changed)
-        await connection.execute(SQL["set_columns"], ([rid for rid, _ in changed], *columns))
+        refs, present, *_ = index_rows.columns_of(rows for _, rows in changed)
+        await connection.execute(SQL["set_columns"], ([rid for rid, _ in changed], refs, present))
 
 
 def _of_parameter(doc: bytes | None, number: int) -> IndexRows:

@@ -22,6 +22,14 @@ class _Resource(NamedTuple):
     type: int
     id: str
     doc: bytes | None
+    was: bytes | None
+
+    def rows(self) -> IndexRows:
+        """Those of what it is; of a deleted resource only in whose record it was."""
+        if self.doc:
+            return rows_of(orjson.loads(self.doc))
+        was = rows_of(orjson.loads(self.was)) if self.was else NO_ROWS
+        return IndexRows(guard=was.guard, worker=was.worker)
 
 
 log = structlog.get_logger(__name__)
@@ -61,7 +69,7 @@ async def _walk(connection: Connection, keep: Callable[[Connection, Batch], Awai
             if done:
                 await connection.execute(STATISTICS["analyze"])
             return done
-        await keep(connection, [(one, rows_of(orjson.loads(one.doc)) if one.doc else NO_ROWS) for one in found])
+        await keep(connection, [(one, one.rows()) for one in found])
         last = found[-1].rid
         done += len(found)
         log.info("indexed again", resources=done)

@@ -9,10 +9,12 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from fhir_server.r4.resource_types import TYPE_NAME
+from fhir_server.sight import Sight
 from fhir_server.store import queries
 from fhir_server.store.batching import Batcher
 from fhir_server.store.database import Connection, Database
 from fhir_server.store.search_index import references_to
+from mappings.access_facts import UNKNOWN
 
 SQL = queries.load("resources")
 LARGEST_GROUP = 256
@@ -30,6 +32,17 @@ class Stored(NamedTuple):
     blob_sha256: bytes | None
     blob_size: int | None
     doc: bytes | None
+    guard: int = UNKNOWN
+    worker: int | None = None
+    opposed: Sequence[str] = ()
+
+    @property
+    def access(self) -> tuple[int, int | None, Sequence[str]]:
+        """What decides who may see it: of now, whichever version it is."""
+        return self.guard, self.worker, self.opposed
+
+    def is_in(self, sight: Sight) -> bool:
+        return sight.covers(*self.access)
 
 
 Key = tuple[int, str]

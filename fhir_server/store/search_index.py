@@ -14,7 +14,6 @@ from functools import lru_cache
 from typing import Any, Final
 
 import orjson
-from xxhash import xxh3_64_intdigest
 
 from fhir_server.r4.index_values import (
     Composite,
@@ -33,6 +32,9 @@ from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.r4.search_criteria import TokenValue
 from fhir_server.r4.search_criterion import COMBINED, is_repeated
 from fhir_server.r4.search_parameters import LAST_ADDED, REGISTRY, SearchParameter, indexed_of
+from fhir_server.sight import own_hash, signed_hash
+from mappings.access_facts import UNKNOWN, access_facts
+from mappings.consent import consent_facts
 from terminology import ucum
 from terminology.systems import UCUM
 
@@ -43,7 +45,7 @@ LONGEST_URI = 500
 _TAG = re.compile(r"<[^>]*>")
 
 
-INDEX_VERSION = 5
+INDEX_VERSION = 6
 """Raised when the rows of a resource are made otherwise: what is there is then indexed again."""
 
 LONGEST_NARRATIVE = 100_000
@@ -72,6 +74,12 @@ class IndexRows:
     """A JSON array of every string, folded, where `_content` is searched."""
     version: int = 0
     """That of the registry of search parameters by which they were made."""
+    guard: int = UNKNOWN
+    """What decides who may see the resource, kept in its row: `mappings.access_facts`."""
+    worker: int | None = None
+    """The own hash of the Patient in whose record it is, kept in its row."""
+    oppositions: frozenset[tuple[int, str, str, str]] = frozenset()
+    """Of a Consent: worker, right that he exercises against others, and from when to when."""
 
 
 NO_ROWS = IndexRows()
@@ -90,18 +98,7 @@ def shown_key(param: int) -> int:
 @lru_cache(maxsize=65536)
 def hashed(param: int, *parts: str) -> int:
     """A signed 64-bit hash of a parameter and the parts of a value."""
-    return _signed(SEPARATOR.join((str(param), *parts)))
-
-
-@lru_cache(maxsize=65536)
-def own_hash(target: str) -> int:
-    """The hash of a resource (`Type/id`), or of an absolute URL that is referred to."""
-    return _signed(target)
-
-
-def _signed(text: str) -> int:
-    unsigned = xxh3_64_intdigest(text.encode("utf-8", "surrogatepass"))
-    return unsigned - (1 << 64) if unsigned >= 1 << 63 else unsigned
+    return signed_hash(SEPARATOR.join((str(param), *parts)))
 
 
 def token_any_system(param: int, code: str) -> int:
@@ -211,11 +208,23 @@ def rows_of(resource: Mapping[str, Any], *, added: int | None = None) -> IndexRo
             rows.take(value)
     if added is not None:
         return rows.done()
+    facts = access_facts(resource)
+    rows.guard = facts.guard
+    rows.worker = own_hash(f"Patient/{facts.worker}") if facts.worker else None
+    if rows.worker and resource["resourceType"] == "Consent":
+        rows.oppositions.update((rows.worker, *one) for one in _oppositions(resource))
     if REGISTRY.content and (words := folded_content(resource)):
         rows.contents.add((words,))
     if (narrative := resource.get("text")) and (words := folded_narrative(narrative.get("div", ""))):
         rows.narratives.add((words,))
     return rows.done()
+
+
+def _oppositions(consent: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:
+    for fact in consent_facts(consent):
+        if not fact.permit:
+            low = fact.start.isoformat() if fact.start else "-infinity"
+            yield fact.right, low, fact.end.isoformat() if fact.end else "infinity"
 
 
 def folded_narrative(div: str) -> str:
@@ -267,6 +276,9 @@ class _Rows:
         self.contents: set[tuple[str]] = set()
         self.references: set[int] = set()
         self.present: set[int] = set()
+        self.guard = UNKNOWN
+        self.worker: int | None = None
+        self.oppositions: set[tuple[int, str, str, str]] = set()
 
     def take(self, value: IndexValue) -> None:
         if value.param.url in COMBINED:
@@ -354,6 +366,9 @@ class _Rows:
             frozenset(self.present),
             frozenset(self.contents),
             REGISTRY.version,
+            self.guard,
+            self.worker,
+            frozenset(self.oppositions),
         )
 
 

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from fhir_server.sight import EVERYTHING, Sight
 from fhir_server.store.database import Connection
+from mappings.access_facts import IDENTITY, OUTSIDE
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,9 @@ class Statement:
     for its plan, as JSON, in the place of its rows.
     """
 
+    sight: Sight = EVERYTHING
+    """What of the store the statement may be answered from: asked of every row of `resource`."""
+
     def __init__(self, text: str = "", *values: Any, row_by_row: bool = False, planned: bool = False) -> None:
         self._parts: list[tuple[str, Sequence[Any]]] = [(text, values)] if text else []
         self._counted: list[tuple[int, str]] = []
@@ -48,6 +53,19 @@ class Statement:
     def if_counted(self, row: str) -> None:
         """One more condition, after others: that this row of a table counts. In the tables as they are, each does."""
         self._counted.append((len(self._parts), row))
+
+    def if_in_sight(self, row: str) -> None:
+        """One more condition, after others: that this row of `resource` is in sight. The same as `Sight.covers`."""
+        if self.sight.hidden:
+            self.add(f"and ({row}.guard & %s) = 0", self.sight.hidden)
+        if self.sight.only is not None:
+            self.add(f"and ({row}.worker = %s or ({row}.guard & {OUTSIDE}) <> 0)", self.sight.only)
+        if self.sight.rights:
+            self.add(
+                f"and (({row}.guard & {IDENTITY}) <> 0 or {row}.worker is null or not exists (select from opposition o"
+                f" where o.worker = {row}.worker and o.exercised = any(%s) and o.low <= now() and now() < o.high))",
+                list(self.sight.rights),
+            )
 
     def alias(self) -> str:
         """A name for a row that no other has."""

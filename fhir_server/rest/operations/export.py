@@ -179,7 +179,7 @@ async def _patients(exchange: Exchange, service: Service, asked: Sequence[str] |
     caller = exchange.known_caller()
     caller.must("r", "Patient")
     if len(exchange.segments) == 2:
-        return None if asked is None else await _existing(service, asked)
+        return None if asked is None else await _existing(caller, service, asked)
     group = await service.archive.read(caller, "Group", exchange.segments[1], exchange.request_id)
     members = _members(orjson.loads(group.doc or b"{}"), service.base)
     if asked is not None:
@@ -191,10 +191,11 @@ async def _patients(exchange: Exchange, service: Service, asked: Sequence[str] |
     return tuple(sorted(members))
 
 
-async def _existing(service: Service, asked: Iterable[str]) -> tuple[str, ...]:
+async def _existing(caller: Caller, service: Service, asked: Iterable[str]) -> tuple[str, ...]:
     wanted = tuple(sorted(set(asked)))
     number = TYPE_NUMBER["Patient"]
-    there = {row.id for row in await service.archive.resources.read_many([(number, one) for one in wanted]) if row.doc}
+    read = await service.archive.resources.read_many([(number, one) for one in wanted])
+    there = {row.id for row in read if row.doc and row.is_in(caller.sight)}
     if missing := [one for one in wanted if one not in there]:
         raise BadParameter(f"Patient/{missing[0]} does not exist on this server", expression="patient")
     return wanted

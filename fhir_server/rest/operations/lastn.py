@@ -4,6 +4,7 @@ https://hl7.org/fhir/R4/observation-operation-lastn.html
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -64,7 +65,7 @@ async def _fill(kinds: "_Kinds", exchange: Exchange, service: Service, pairs: li
             raise TooCostly(
                 f"There are more than {MOST_LOOKED_AT} such observations: narrow them by code, category or date"
             )
-        page = await service.archive.searches.page(query, page.next)
+        page = await service.archive.searches.page(replace(query, sight=exchange.known_caller().sight), page.next)
 
 
 class _Kinds:

@@ -134,16 +134,16 @@ async def _about_mode(question: Question, caller: Caller, service: Service) -> l
     if not caller.may(MODES[mode], name):
         return [Issue("error", "forbidden", f"No scope of this client allows '{MODES[mode]}' on {name}")]
     if mode == "delete":
-        return await _about_deletion(question, service)
+        return await _about_deletion(question, caller, service)
     resource = question.resource or {}
     if mode == "update" and resource.get("id") != question.resource_id:
         return [Issue("error", "invalid", "The id in the body is not the id in the URL", f"{name}.id")]
     return await _dangling(resource, service)
 
 
-async def _about_deletion(question: Question, service: Service) -> list[Issue]:
+async def _about_deletion(question: Question, caller: Caller, service: Service) -> list[Issue]:
     name, resource_id = question.resource_type, question.resource_id or ""
-    stored = await service.archive.resources.read(TYPE_NUMBER[name], resource_id)
+    stored = await service.archive.current(caller, name, resource_id)
     if stored is None or stored.deleted:
         return [Issue("error", "not-found", f"{name}/{resource_id} does not exist, or was deleted")]
     if await service.archive.resources.is_referred_to(TYPE_NUMBER[name], resource_id):

@@ -4,6 +4,14 @@ import re
 from functools import cache
 from importlib import resources
 
+IN_SIGHT = (
+    "(({0}.guard & %(hidden)s) = 0 and (%(only)s::bigint is null or {0}.worker = %(only)s or ({0}.guard & 1) <> 0)"
+    " and (({0}.guard & 1024) <> 0 or {0}.worker is null or cardinality(%(rights)s::text[]) = 0 or not exists ("
+    "select from opposition o where o.worker = {0}.worker and o.exercised = any(%(rights)s)"
+    " and o.low <= now() and now() < o.high)))"
+)
+"""What `in_sight(row)` stands for, with the parameters of a `Sight`: the same as `Sight.covers`."""
+_SIGHT = re.compile(r"\bin_sight\((\w+)\)")
 _HEADING = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 
@@ -12,7 +20,8 @@ def load(file: str) -> dict[str, bytes]:
     """The queries of `file` (without .sql) by name, as the bytes that psycopg sends.
 
     A query starts at `-- name: x` and ends at the next one; the lines in between keep their comments.
+    `in_sight(r)` is the condition that a row of `resource` is in sight.
     """
     text = resources.files(__name__).joinpath(f"{file}.sql").read_text(encoding="utf-8")
-    parts = _HEADING.split(text)[1:]
+    parts = _HEADING.split(_SIGHT.sub(lambda found: IN_SIGHT.format(found[1]), text))[1:]
     return {name: body.strip().encode() for name, body in zip(parts[::2], parts[1::2], strict=True)}

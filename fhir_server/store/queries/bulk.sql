@@ -71,14 +71,14 @@ select max(rid) from (
 
 -- name: as_of
 -- The resources of one step as they were at a moment; a null document is a deletion.
-select r.rid, r.type, r.id, r.doc
+select r.rid, r.type, r.id, r.doc, r.guard, r.worker, array(select o.exercised from opposition o where o.worker = r.worker and o.low <= now() and now() < o.high)
 from resource r
 where r.rid > %(after)s and r.rid <= %(reach)s and r.type = any(%(types)s::smallint[])
   and r.updated <= %(at)s and r.updated > %(since)s and r.updated < %(before)s
   and (r.type = any(%(whole)s::smallint[])
        or exists (select from bulk_selected s where s.job_id = %(job_id)s and s.rid = r.rid))
 union all
-select r.rid, r.type, r.id, v.doc
+select r.rid, r.type, r.id, v.doc, r.guard, r.worker, array(select o.exercised from opposition o where o.worker = r.worker and o.low <= now() and now() < o.high)
 from resource r
 cross join lateral (
     select h.updated, h.doc from resource_history h
@@ -199,7 +199,7 @@ begin
     if to_regclass('pg_temp.incoming_resource') is null then
         create temporary table incoming_resource (
             rid bigint, type smallint, id text collate "C", version integer, deleted boolean, own_hash bigint,
-            refs bigint[], present smallint[], updated timestamptz, doc bytea
+            refs bigint[], present smallint[], guard integer, worker bigint, updated timestamptz, doc bytea
         ) on commit delete rows;
         alter table incoming_resource alter column doc set storage external;  -- it is compressed where it is kept
         create temporary table incoming_token (h bigint, rid bigint) on commit delete rows;
@@ -211,7 +211,7 @@ end $$
 
 -- name: copy_resource
 -- First versions, as PostgreSQL's binary COPY.
-copy incoming_resource (rid, type, id, version, deleted, own_hash, refs, present, updated, doc) from stdin (format binary)
+copy incoming_resource (rid, type, id, version, deleted, own_hash, refs, present, guard, worker, updated, doc) from stdin (format binary)
 
 -- name: copy_token
 -- Index rows of equality-like search, sorted.
@@ -231,7 +231,7 @@ copy incoming_measure (h, low, high, rid) from stdin
 
 -- name: take_resource
 -- What came in, kept.
-insert into resource (rid, type, id, version, deleted, own_hash, refs, present, updated, doc) select * from incoming_resource
+insert into resource (rid, type, id, version, deleted, own_hash, refs, present, guard, worker, updated, doc) select * from incoming_resource
 
 -- name: take_token
 -- What came in, kept.

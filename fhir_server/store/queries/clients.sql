@@ -1,6 +1,6 @@
 -- name: add
 -- A new client.
-insert into client (client_id, name, secret_hash, scopes, role) values (%s, %s, %s, %s, %s)
+insert into client (client_id, name, secret_hash, scopes, role, purpose, worker) values (%s, %s, %s, %s, %s, %s, %s)
 
 -- name: find
 -- A client that is not disabled.
@@ -28,7 +28,8 @@ delete from access_token where expires < now()
 
 -- name: find_token
 -- Who holds this token, while it and its client are good.
-select c.client_id, c.name, c.role, t.scopes, t.expires
+select c.client_id, c.name, c.role, t.scopes, t.expires, c.purpose, c.worker,
+       exists (select from delegation d where d.delegate = c.client_id and d.low <= now() and now() < d.high)
 from access_token t join client c using (client_id)
 where t.token_hash = %s and t.expires > now() and c.disabled is null
 

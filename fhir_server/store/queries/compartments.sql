@@ -4,7 +4,7 @@
 select r.rid, pg_column_size(r.doc)
 from resource r
 where r.rid in (select t.rid from token t where t.h = any(%(hashes)s::bigint[]) and t.rid > %(after)s)
-  and not r.deleted and r.updated >= %(since)s
+  and not r.deleted and r.updated >= %(since)s and in_sight(r)
   and ((%(low)s::bigint is null and %(high)s::bigint is null)
        or not exists (select from period p where p.rid = r.rid and p.param = any(%(dates)s::integer[]))
        or exists (select from period p where p.rid = r.rid and p.param = any(%(dates)s::integer[])

@@ -18,17 +18,18 @@ where not r.deleted
 limit %(limit)s
 
 -- name: resources
--- In the place of the table: what there is, and resources as they were (internal keys, versions, refs, present). `was` tells
+-- In the place of the table: what there is, and resources as they were (internal keys, versions, refs, present); but who may
+-- see them is decided as of now. `was` tells
 -- the two apart, here and in the tables below. That some rows do not count, and that those of the tenant do, is a condition
 -- outside (`statement.COUNTS`): in here it would keep the planner from walking the indexes of the table in their order.
 then_resource as materialized (
     select r.rid, r.type, r.id, h.version, h.updated, h.deleted, h.doc, r.own_hash,
-           o.refs::bigint[] as refs, o.present::smallint[] as present
+           o.refs::bigint[] as refs, o.present::smallint[] as present, r.guard, r.worker
     from unnest(%s::bigint[], %s::integer[], %s::text[], %s::text[]) as o(rid, version, refs, present)
     join resource r on r.rid = o.rid join resource_history h on h.rid = o.rid and h.version = o.version
 ), resource as not materialized (
-    select rid, type, id, version, updated, deleted, doc, own_hash, refs, present, false as was, tenant from resource
-    union all select rid, type, id, version, updated, deleted, doc, own_hash, refs, present, true, current_setting('dmst.tenant')::smallint from then_resource
+    select rid, type, id, version, updated, deleted, doc, own_hash, refs, present, guard, worker, false as was, tenant from resource
+    union all select rid, type, id, version, updated, deleted, doc, own_hash, refs, present, guard, worker, true, current_setting('dmst.tenant')::smallint from then_resource
 )
 
 -- name: tokens

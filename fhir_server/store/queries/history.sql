@@ -6,7 +6,7 @@ with page as materialized (
     cross join lateral (
         (select r.rid, r.version, r.updated, true as is_current
          from resource r
-         where r.type = asked.type and r.updated >= %(since)s and r.updated < %(until)s
+         where r.type = asked.type and in_sight(r) and r.updated >= %(since)s and r.updated < %(until)s
            and r.updated <= %(updated)s and (r.updated, r.rid, r.version) < (%(updated)s, %(rid)s, %(version)s)
            and (r.updated >= %(low)s or not r.deleted)
          order by r.updated desc, r.rid desc
@@ -14,7 +14,7 @@ with page as materialized (
         union all
         (select h.rid, h.version, h.updated, false
          from resource_history h
-         where h.type = asked.type and h.updated >= %(since)s and h.updated < %(until)s
+         where h.type = asked.type and exists (select from resource n where n.rid = h.rid and in_sight(n)) and h.updated >= %(since)s and h.updated < %(until)s
            and h.updated <= %(updated)s and (h.updated, h.rid, h.version) < (%(updated)s, %(rid)s, %(version)s)
            and (h.updated >= %(low)s or not h.deleted
                 and not exists (select from resource n
@@ -42,10 +42,10 @@ order by page.updated desc, page.rid desc, page.version desc
 -- name: count_of_types
 -- How many versions such a walk meets from its beginning to its end.
 select (select count(*) from resource r
-        where r.type = any(%(types)s::smallint[]) and r.updated >= %(since)s and r.updated < %(until)s
+        where r.type = any(%(types)s::smallint[]) and in_sight(r) and r.updated >= %(since)s and r.updated < %(until)s
           and (r.updated >= %(low)s or not r.deleted))
      + (select count(*) from resource_history h
-        where h.type = any(%(types)s::smallint[]) and h.updated >= %(since)s and h.updated < %(until)s
+        where h.type = any(%(types)s::smallint[]) and exists (select from resource n where n.rid = h.rid and in_sight(n)) and h.updated >= %(since)s and h.updated < %(until)s
           and (h.updated >= %(low)s or not h.deleted
                and not exists (select from resource n
                                where n.rid = h.rid and n.version = h.version + 1 and n.updated <= %(low)s)
@@ -62,7 +62,7 @@ cross join lateral (
     select h.version, h.updated, h.deleted, h.doc from resource_history h where h.rid = r.rid
 ) v
 left join resource_history p on p.rid = r.rid and p.version = v.version - 1
-where r.type = %(type)s and r.id = %(id)s and v.version < %(version)s
+where r.type = %(type)s and r.id = %(id)s and in_sight(r) and v.version < %(version)s
   and v.updated >= %(since)s and v.updated < %(until)s
   and (v.updated >= %(low)s or not v.deleted
        and not (r.version = v.version + 1 and r.updated <= %(low)s)
@@ -80,7 +80,7 @@ cross join lateral (
     union all
     select h.version, h.updated, h.deleted from resource_history h where h.rid = r.rid
 ) v
-where r.type = %(type)s and r.id = %(id)s
+where r.type = %(type)s and r.id = %(id)s and in_sight(r)
   and v.updated >= %(since)s and v.updated < %(until)s
   and (v.updated >= %(low)s or not v.deleted
        and not (r.version = v.version + 1 and r.updated <= %(low)s)

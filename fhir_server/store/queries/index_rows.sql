@@ -63,3 +63,14 @@ delete from content t using unnest(%s::text[], %s::bigint[]) as o(words, rid) wh
 -- name: delete_narratives
 -- Words of narratives that have changed.
 delete from narrative t using unnest(%s::text[], %s::bigint[]) as o(words, rid) where t.rid = o.rid
+
+-- name: insert_oppositions
+-- Rights that a Consent exercises against others.
+insert into opposition (worker, exercised, low, high, rid)
+select * from unnest(%s::bigint[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::bigint[]) as n(worker, exercised, low, high, rid)
+
+-- name: delete_oppositions
+-- Rights that a Consent no longer exercises.
+delete from opposition t
+using unnest(%s::bigint[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::bigint[]) as o(worker, exercised, low, high, rid)
+where (t.worker, t.exercised, t.low, t.high, t.rid) = (o.worker, o.exercised, o.low, o.high, o.rid)

@@ -10,5 +10,6 @@ on conflict do nothing
 select kind, system, code, display from label order by kind, system, code limit %s
 
 -- name: in_use
--- Which of these hashes stand in the search index.
-select asked.h from unnest(%s::bigint[]) as asked(h) where exists (select from token t where t.h = asked.h)
+-- Under which of these hashes something is found.
+select asked.h from unnest(%(hashes)s::bigint[]) as asked(h)
+where exists (select from token t join resource r using (rid) where t.h = asked.h and in_sight(r))

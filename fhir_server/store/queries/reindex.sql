@@ -9,7 +9,7 @@ select version, content from index_state for update
 -- name: forget_rows
 -- Every index row.
 with t as (delete from token), p as (delete from period), w as (delete from word), m as (delete from measure),
-     l as (delete from place), n as (delete from narrative)
+     l as (delete from place), n as (delete from narrative), o as (delete from opposition)
 delete from content
 
 -- name: forget_contents
@@ -17,13 +17,19 @@ delete from content
 delete from content
 
 -- name: resources_after
--- The next resources in the order of their internal keys.
-select rid, type, id, doc from resource where rid > %s order by rid limit %s
+-- The next resources in the order of their internal keys; of a deleted one what it was.
+select r.rid, r.type, r.id, r.doc, case when r.deleted then (
+    select h.doc from resource_history h where h.rid = r.rid and h.doc is not null order by h.version desc limit 1
+) end
+from resource r where r.rid > %s order by r.rid limit %s
 
 -- name: state_columns
 -- The columns of a resource that searches use.
-update resource r set own_hash = n.own_hash, refs = n.refs::bigint[], present = n.present::smallint[]
-from unnest(%s::bigint[], %s::bigint[], %s::text[], %s::text[]) as n(rid, own_hash, refs, present)
+update resource r
+set own_hash = n.own_hash, refs = n.refs::bigint[], present = n.present::smallint[],
+    guard = n.guard, worker = n.worker
+from unnest(%s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::integer[], %s::bigint[])
+  as n(rid, own_hash, refs, present, guard, worker)
 where r.rid = n.rid
 
 -- name: state_version

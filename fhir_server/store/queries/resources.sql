@@ -1,16 +1,19 @@
 -- name: read_many
 -- The current version of each (type, id) asked for; unknown ones are simply absent.
-select r.type, r.id, r.version, r.updated, r.deleted, r.blob_sha256, r.blob_size, r.doc
+select r.type, r.id, r.version, r.updated, r.deleted, r.blob_sha256, r.blob_size, r.doc, r.guard, r.worker,
+       array(select o.exercised from opposition o where o.worker = r.worker and o.low <= now() and now() < o.high)
 from unnest(%s::smallint[], %s::text[]) as asked(type, id)
 join resource r on r.type = asked.type and r.id = asked.id
 
 -- name: read_version
--- One version of one resource, current or past.
-select r.type, r.id, r.version, r.updated, r.deleted, r.blob_sha256, r.blob_size, r.doc
+-- One version of one resource, current or past; what decides who may see it is of now.
+select r.type, r.id, r.version, r.updated, r.deleted, r.blob_sha256, r.blob_size, r.doc, r.guard, r.worker,
+       array(select o.exercised from opposition o where o.worker = r.worker and o.low <= now() and now() < o.high)
 from resource r
 where r.type = %(type)s and r.id = %(id)s and r.version = %(version)s
 union all
-select r.type, r.id, h.version, h.updated, h.deleted, h.blob_sha256, h.blob_size, h.doc
+select r.type, r.id, h.version, h.updated, h.deleted, h.blob_sha256, h.blob_size, h.doc, r.guard, r.worker,
+       array(select o.exercised from opposition o where o.worker = r.worker and o.low <= now() and now() < o.high)
 from resource r join resource_history h using (rid)
 where r.type = %(type)s and r.id = %(id)s and h.version = %(version)s
 
@@ -21,7 +24,8 @@ from (select hashint8extended(k, current_setting('dmst.tenant')::bigint) as k fr
 
 -- name: load_for_update
 -- Lock and return what is there under each (type, id), in an order that cannot deadlock.
-select r.type, r.id, r.rid, r.version, r.updated, r.deleted, r.blob_sha256, r.doc
+select r.type, r.id, r.rid, r.version, r.updated, r.deleted, r.blob_sha256, r.doc, r.guard, r.worker,
+       array(select o.exercised from opposition o where o.worker = r.worker and o.low <= now() and now() < o.high)
 from resource r
 where (r.type, r.id) in (select * from unnest(%s::smallint[], %s::text[]))
 order by r.rid
@@ -44,7 +48,8 @@ for key share of r
 
 -- name: referrer
 -- One resource that refers to another by any of these hashes, other than those that go in the same unit.
-select r.type, r.id
+select r.type, r.id, r.guard, r.worker,
+       array(select o.exercised from opposition o where o.worker = r.worker and o.low <= now() and now() < o.high)
 from token t join resource r using (rid)
 where t.h = any(%s::bigint[]) and not r.deleted and not (r.type, r.id) in (select * from unnest(%s::smallint[], %s::text[]))
 limit 1
@@ -52,8 +57,9 @@ limit 1
 -- name: referring
 -- The resources of one type that are found under any of these reference hashes.
 select r.id, r.doc from resource r
-where r.rid in (select t.rid from token t where t.h = any(%s::bigint[])) and r.type = %s and not r.deleted
-order by r.rid limit %s
+where r.rid in (select t.rid from token t where t.h = any(%(hashes)s::bigint[])) and r.type = %(type)s and not r.deleted
+  and in_sight(r)
+order by r.rid limit %(limit)s
 
 -- name: new_rids
 -- Internal keys for new resources.
@@ -61,10 +67,11 @@ select nextval('rid_seq') from generate_series(1, %s)
 
 -- name: insert_resources
 -- First versions.
-insert into resource (rid, type, id, version, updated, deleted, blob_sha256, blob_size, doc, own_hash, refs, present)
-select n.rid, n.type, n.id, 1, %s, false, n.blob_sha256, n.blob_size, n.doc, n.own_hash, n.refs::bigint[], n.present::smallint[]
-from unnest(%s::bigint[], %s::smallint[], %s::text[], %b::bytea[], %s::bigint[], %b::bytea[], %s::bigint[], %s::text[], %s::text[])
-  as n(rid, type, id, blob_sha256, blob_size, doc, own_hash, refs, present)
+insert into resource (rid, type, id, version, updated, deleted, blob_sha256, blob_size, doc, own_hash, refs, present, guard, worker)
+select n.rid, n.type, n.id, 1, %s, false, n.blob_sha256, n.blob_size, n.doc, n.own_hash, n.refs::bigint[], n.present::smallint[], n.guard, n.worker
+from unnest(%s::bigint[], %s::smallint[], %s::text[], %b::bytea[], %s::bigint[], %b::bytea[], %s::bigint[], %s::text[], %s::text[],
+            %s::integer[], %s::bigint[])
+  as n(rid, type, id, blob_sha256, blob_size, doc, own_hash, refs, present, guard, worker)
 
 -- name: keep_history
 -- The versions that are about to be replaced.
@@ -72,11 +79,12 @@ insert into resource_history (rid, type, version, updated, deleted, blob_sha256,
 select rid, type, version, updated, deleted, blob_sha256, blob_size, doc from resource where rid = any(%s::bigint[])
 
 -- name: update_resources
--- Next versions; a null document is a deletion.
+-- Next versions; a null document is a deletion, which is in whose record the resource was.
 update resource r
 set version = n.version, updated = %s, deleted = n.doc is null,
     blob_sha256 = n.blob_sha256, blob_size = n.blob_size, doc = n.doc,
-    refs = n.refs::bigint[], present = n.present::smallint[]
-from unnest(%s::bigint[], %s::integer[], %b::bytea[], %s::bigint[], %b::bytea[], %s::text[], %s::text[])
-  as n(rid, version, blob_sha256, blob_size, doc, refs, present)
+    refs = n.refs::bigint[], present = n.present::smallint[],
+    guard = case when n.doc is null then r.guard else n.guard end, worker = case when n.doc is null then r.worker else n.worker end
+from unnest(%s::bigint[], %s::integer[], %b::bytea[], %s::bigint[], %b::bytea[], %s::text[], %s::text[], %s::integer[], %s::bigint[])
+  as n(rid, version, blob_sha256, blob_size, doc, refs, present, guard, worker)
 where r.rid = n.rid

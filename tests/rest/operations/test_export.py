@@ -100,8 +100,8 @@ async def test_what_was_begun_before_the_moment_is_waited_for(server: Server, tw
         await asyncio.sleep(0.6)
         assert (await two_workers.get(url)).status_code == 202
         await connection.execute(
-            b"insert into resource (rid, type, id, version, updated, doc) select nextval('rid_seq'), type, 'late', 1,"
-            b" updated, doc from resource where id = 'p1'"
+            b"insert into resource (rid, type, id, version, updated, guard, doc)"
+            b" select nextval('rid_seq'), type, 'late', 1, updated, guard, doc from resource where id = 'p1'"
         )
     await working
     (file,) = (await two_workers.get(url)).json()["output"]
