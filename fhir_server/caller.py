@@ -33,6 +33,8 @@ class Caller:
     role: str
     scopes: tuple[str, ...]
     purpose: str | None = None
+    professional: str | None = None
+    """The person behind the client, as the trail names him (RPPS, or a user name); None where nobody is known."""
 
     def may(self, permission: Permission, resource_type: str) -> bool:
         """Does a scope allow it?"""

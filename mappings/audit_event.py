@@ -32,6 +32,8 @@ Interaction = Literal[
     "operation",
     "capabilities",
     "disclose",
+    "export",
+    "consent-decision",
 ]
 
 

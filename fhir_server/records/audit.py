@@ -5,14 +5,18 @@ The row says who, when, what and whose; never a name, a trait or a piece of a do
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Final, Literal, cast
 from urllib.parse import urlencode
 
 from fhir_server.caller import Caller
-from fhir_server.r4.resource_types import TYPE_NUMBER
+from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
 from fhir_server.r4.search_parameters import parameters_of
-from fhir_server.store.access_log import AccessRow
+from fhir_server.store.access_log import Access, AccessRow
+from mappings.audit_event import Access as AccessFacts
+from mappings.audit_event import Interaction, to_audit_event
 
 SUCCESS, REFUSED, FAILED = 0, 4, 8
+_OUTCOMES: Final[dict[int, Literal["0", "4", "8"]]] = {0: "0", 4: "4", 8: "8"}
 _IDENTIFYING = frozenset({"identifier", "phone", "email", "telecom", "birthdate", "death-date"})
 _ANYTHING = frozenset({"_has", "_filter", "_text", "_content"})  # their values hold those of any parameter
 
@@ -46,6 +50,33 @@ def access(
         query,
         recipient,
         request_id,
+        caller.professional if caller else None,
+    )
+
+
+def event_of(found: Access) -> dict[str, object]:
+    """The row as an AuditEvent (IHE BALP)."""
+    row = found.row
+    return to_audit_event(
+        AccessFacts(
+            id=str(found.id),
+            at=row.at,
+            interaction=cast(Interaction, row.interaction),
+            outcome=_OUTCOMES[row.outcome],
+            client_id=row.client_id or "anonymous",
+            client_name=row.client_id or "anonymous",
+            role=row.role,
+            purpose=row.purpose,
+            resource_type=TYPE_NAME[row.type] if row.type else None,
+            resource_id=row.resource_id,
+            version=str(row.version) if row.version else None,
+            patient_id=row.patient_id,
+            query=row.query,
+            request_id=row.request_id,
+            recipient=row.recipient,
+            user_id=row.professional,
+        ),
+        "dmst-fhir",
     )
 
 
