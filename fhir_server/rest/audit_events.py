@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 import orjson
 
+from fhir_server.caller import Caller
 from fhir_server.outcomes import BadParameter, Issue, NotFound
 from fhir_server.r4.index_values import period_of
 from fhir_server.r4.references import is_local
@@ -58,6 +59,8 @@ async def search(exchange: Exchange, service: Service, pairs: list[tuple[str, st
     """By worker, by professional or client, by resource, by time; newest first."""
     caller = exchange.known_caller()
     asked = _Asked(pairs)
+    if asked.agent:
+        asked.wanted = asked.wanted._replace(professional=await _identifier_of(service, caller, *asked.agent))
     log = service.archive.accesses
     before = (_EPOCH + int(place.values[0] or 0) * _MICROSECOND, place.rid) if place else None
     rows = await log.search(asked.wanted, before=before, limit=asked.count + 1)
@@ -100,6 +103,20 @@ async def search(exchange: Exchange, service: Service, pairs: list[tuple[str, st
     return Answer(200, orjson.dumps(bundle))
 
 
+async def _identifier_of(service: Service, caller: Caller, resource_type: str, resource_id: str) -> str:
+    """By what the trail tells a professional from others: his RPPS, or the first of his identifiers.
+
+    Nobody else is an agent by a reference: an empty text, which no row has.
+    """
+    if resource_type != "Practitioner":
+        return ""
+    caller.must("r", resource_type)
+    stored = await service.archive.resources.read(TYPE_NUMBER[resource_type], resource_id)
+    known = orjson.loads(stored.doc).get("identifier", []) if stored and stored.doc else []
+    national = [one for one in known if one.get("system") == systems.RPPS]
+    return next((one["value"] for one in (*national, *known) if one.get("value")), "")
+
+
 async def _total(log: AccessLog, asked: "_Asked") -> int | None:
     """How many there are: exactly, or None where nobody wants to know, or where they are many and nobody insists."""
     if asked.total == "none":
@@ -121,6 +138,7 @@ class _Asked:
         self.wanted = Wanted()
         self.count = DEFAULT_COUNT
         self.total: str | None = None
+        self.agent: tuple[str, str] | None = None
         faults: list[Issue] = []
         for name, value in pairs:
             try:
@@ -146,6 +164,11 @@ class _Asked:
                     self.wanted = self.wanted._replace(type=TYPE_NUMBER[target[0]], resource_id=target[1])
             case "agent:identifier":
                 self._by(value)
+            case "agent":
+                target = is_local(value)
+                if not target:
+                    raise ValueError(name)
+                self.agent = target
             case "date":
                 self._between(value)
             case "_count":

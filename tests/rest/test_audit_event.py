@@ -240,7 +240,8 @@ async def test_the_query_of_a_search_is_kept_in_its_event(fhir_client: httpx.Asy
 @pytest.mark.parametrize(
     ("query", "fault"),
     [
-        ("agent=x", ("not-supported", "agent")),
+        ("agent=x", ("invalid", "agent")),
+        ("agent-name=x", ("not-supported", "agent-name")),
         ("agent:identifier=urn:other|x", ("invalid", "agent:identifier")),
         ("agent:identifier=", ("invalid", "agent:identifier")),
         ("patient=p&patient=q", ("invalid", "patient")),
@@ -305,6 +306,14 @@ async def test_the_trail_is_searched_by_professional_and_by_client(
     assert asked[0]["who"]["type"] == "Practitioner"
     assert structure.check(event) == []
     assert await trail(fhir_client, "agent:identifier=10001&date=2026-03-05") == []
+    known = [{"system": "urn:other", "value": "x"}, {"system": systems.RPPS, "value": "10002"}]
+    await keep(fhir_client, {"resourceType": "Practitioner", "id": "dr", "identifier": known})
+    assert len(await trail(fhir_client, "agent=Practitioner/dr")) == 1
+    for nobody in ("Practitioner/unknown", "Patient/p", "Device/software"):
+        assert await trail(fhir_client, f"agent={nobody}") == []
+    only = (await server.client(("system/AuditEvent.rs",))).http
+    assert len(await trail(only, "agent:identifier=10002")) == 1
+    assert (await only.get("/fhir/AuditEvent?agent=Practitioner/dr")).status_code == 403
 
 
 async def test_pages_of_the_trail_are_by_moment_although_rows_came_in_another_order(
