@@ -57,14 +57,15 @@ async def run(data: Path, count: int, seconds: float, writers: int) -> dict[str,
     settings = Settings(data=data, log_level="error")
     result: dict[str, Any] = {"machine": machine(), "rows": count}
     async with build(settings) as parts:
-        result["insert"] = await _inserts(parts, data, seconds, writers)
         began = time.perf_counter()
         await asyncio.to_thread(_fill, parts, count)
         result["fill_seconds"] = round(time.perf_counter() - began, 1)
         began = time.perf_counter()
         sealed = await parts.seals.seal_once()
         result["sealed_per_second"] = round(sealed / (time.perf_counter() - began))
+        result["insert"] = await _inserts(parts, data, seconds, writers)
         result["first_page_ms"] = await _pages(parts)
+        await parts.seals.seal_once()
         began = time.perf_counter()
         report = await verify(parts.seals, Question())
         assert not report.faults, report.faults[0]

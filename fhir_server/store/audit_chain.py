@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-FORM: Final = "dmst-fhir audit seal 1"
+FORM: Final = "dmst-fhir-audit-seal/1"
 GENESIS: Final = bytes(32)
 """What stands for the seal before the first."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
