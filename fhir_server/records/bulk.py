@@ -169,7 +169,14 @@ class Bulk:
 
     async def _work(self, job: Job) -> None:
         given = job.caller
-        caller = Caller(given["client_id"], given["name"], given["role"], tuple(given["scopes"]), given.get("purpose"))
+        caller = Caller(
+            given["client_id"],
+            given["name"],
+            given["role"],
+            tuple(given["scopes"]),
+            given.get("purpose"),
+            given.get("professional"),
+        )
         folder = self._folder(job.job_id)
         if job.kind == "export":
             await self._exporter.run(job, caller, folder)
@@ -206,6 +213,7 @@ class Bulk:
             "role": caller.role,
             "scopes": list(caller.scopes),
             "purpose": caller.purpose,
+            "professional": caller.professional,
         }
         async with self._database.transaction() as connection:
             await add_job(

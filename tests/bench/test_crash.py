@@ -15,6 +15,7 @@ HARM = {
     "its periods are not those": "update period set low = low - 1 where true",
     "histories with a gap": "update resource set version = 3 where id = 'r0-w0-t1-p'",
     "without a row in the trail": "delete from access where resource_id = 'r0-w0-t1-b'",
+    "rows were removed": "delete from access where resource_id = 'r0-w0-t1-o'",
     "its bytes are not those": "update resource set blob_sha256 = null where id = 'r0-w0-t1-b'",
 }
 

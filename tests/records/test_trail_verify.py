@@ -33,23 +33,16 @@ def rows(count: int, at: datetime | None = None) -> list[AccessRow]:
 
 
 @pytest.fixture
-def as_owner(dsn: str) -> Owner:
+def as_owner(database_dsn: str) -> Owner:
     """A statement of the superuser, who may do everything."""
 
     def run(statement: str, *values: object) -> None:
-        with psycopg.connect(dsn, autocommit=True) as connection:
+        with psycopg.connect(database_dsn, autocommit=True) as connection:
             connection.execute("set dmst.tenant = 0")
             changed = connection.execute(statement.encode(), values)
             assert changed.rowcount, "nothing was changed: the test would prove nothing"
 
     return run
-
-
-@pytest.fixture
-async def database(dsn: str) -> AsyncIterator[Database]:
-    database = Database(dsn, connections=6, statement_timeout_ms=15_000)
-    yield database
-    await database.close()
 
 
 @pytest.fixture
@@ -155,11 +148,11 @@ async def test_the_role_of_the_server_changes_nothing_of_the_trail(database: Dat
 
 
 async def test_nothing_is_sealed_below_a_transaction_that_has_not_ended(
-    database: Database, dsn: str, trail: AccessLog
+    database: Database, database_dsn: str, trail: AccessLog
 ) -> None:
     """A row with a lower id that becomes visible later: the seal waits for it, and readers do not wait for the seal."""
     seals = AuditSeals(database)
-    with psycopg.connect(dsn) as slow:
+    with psycopg.connect(database_dsn) as slow:
         slow.execute("set dmst.tenant = 0")
         slow.execute("insert into access (at, interaction, outcome, request_id) values (now(), 'read', 0, 'slow')")
         await trail.append(*rows(2))
@@ -174,10 +167,10 @@ async def test_nothing_is_sealed_below_a_transaction_that_has_not_ended(
 
 
 async def test_rows_that_were_rolled_back_leave_gaps_that_are_no_fault(
-    database: Database, dsn: str, trail: AccessLog
+    database: Database, database_dsn: str, trail: AccessLog
 ) -> None:
     """Their ids are never given again."""
-    with psycopg.connect(dsn) as undone:
+    with psycopg.connect(database_dsn) as undone:
         undone.execute("set dmst.tenant = 0")
         undone.execute("insert into access (at, interaction, outcome, request_id) values (now(), 'read', 0, 'x')")
         await trail.append(*rows(2))
@@ -189,12 +182,12 @@ async def test_rows_that_were_rolled_back_leave_gaps_that_are_no_fault(
 
 
 async def test_many_writers_and_several_sealers_make_one_chain(
-    dsn: str, trail: AccessLog, monkeypatch: pytest.MonkeyPatch
+    database_dsn: str, trail: AccessLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every process seals; each row is under one seal, and the numbers have no gap."""
     monkeypatch.setattr(audit_seals, "LARGEST", 50)
     monkeypatch.setattr(audit_seals, "CHUNK", 20)
-    databases = [Database(dsn, connections=2, statement_timeout_ms=15_000) for _ in range(3)]
+    databases = [Database(database_dsn, connections=2, statement_timeout_ms=15_000) for _ in range(3)]
     writing = asyncio.gather(*(trail.append(*rows(5)) for _ in range(200)))
 
     async def seal(database: Database) -> int:
@@ -213,10 +206,10 @@ async def test_many_writers_and_several_sealers_make_one_chain(
         await database.close()
 
 
-async def test_each_tenant_has_a_chain_of_its_own(dsn: str) -> None:
+async def test_each_tenant_has_a_chain_of_its_own(database_dsn: str) -> None:
     """And neither sees that of the other."""
     for tenant in (1, 2):
-        database = Database(dsn, connections=2, statement_timeout_ms=15_000, tenant=tenant)
+        database = Database(database_dsn, connections=2, statement_timeout_ms=15_000, tenant=tenant)
         await AccessLog(database, sync=True).append(*rows(tenant))
         seals = AuditSeals(database)
         assert await seals.seal_once() == tenant
