@@ -245,7 +245,7 @@ async def _there(parts: Parts) -> set[str]:
 
 
 async def faults_of_store(parts: Parts) -> list[str]:
-    """Every resource against its index and its bytes, what must not be there at all, and the trail against its seals."""
+    """Every resource against its index and its bytes, what must not be there, and the trail against its seals."""
     faults: list[str] = []
     async with parts.database.connection() as connection:
         for name, statement in NOTHING.items():

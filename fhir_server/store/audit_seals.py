@@ -47,21 +47,23 @@ class AuditSeals:
     async def seal_forever(self, pause: float) -> None:
         """Seal what was written, every `pause` seconds; half of the time is left to everybody else."""
         while True:
-            began, rest = time.monotonic(), pause
             try:
-                if await self.seal_once():
-                    rest = max(pause, time.monotonic() - began)
+                await self.seal_once(gently=True)
             except Exception:
                 log.exception("the audit trail could not be sealed, trying again")
-            await asyncio.sleep(rest)
+            await asyncio.sleep(pause)
 
-    async def seal_once(self) -> int:
-        """Seal every row that is there now; returns how many rows this process sealed. Waits for those who write."""
+    async def seal_once(self, *, gently: bool = False) -> int:
+        """Seal every row that is there now; returns how many rows this process sealed. Waits for those who write.
+
+        `gently` rests after each seal for as long as it took: after an upgrade there may be a trail of years.
+        """
         upto = await self._closed()
-        sealed = 0
+        sealed, began = 0, time.monotonic()
         while upto is not None and (rows := await self._seal(upto)):
             sealed += rows
-            await asyncio.sleep(0)  # requests come first
+            await asyncio.sleep(time.monotonic() - began if gently else 0)
+            began = time.monotonic()
         return sealed
 
     async def _closed(self) -> int | None:
