@@ -34,6 +34,7 @@ from bench.measure import machine, postgres_processes, write
 from fhir_server import embedded
 from fhir_server.app import Parts, build
 from fhir_server.r4.resource_types import TYPE_NUMBER
+from fhir_server.records.trail_verify import Question, verify
 from fhir_server.settings import Settings
 from fhir_server.store.search_index import rows_of
 
@@ -244,7 +245,7 @@ async def _there(parts: Parts) -> set[str]:
 
 
 async def faults_of_store(parts: Parts) -> list[str]:
-    """Every resource against its index and its bytes, and what must not be there at all."""
+    """Every resource against its index and its bytes, what must not be there, and the trail against its seals."""
     faults: list[str] = []
     async with parts.database.connection() as connection:
         for name, statement in NOTHING.items():
@@ -265,7 +266,9 @@ async def faults_of_store(parts: Parts) -> list[str]:
             kept = sha256 and hashlib.sha256(parts.blobs.path(sha256).read_bytes()).digest()
             if kept != sha256 or (sha256 is not None) != (orjson.loads(doc)["resourceType"] == "Binary"):
                 faults.append(f"{resource_id}: its bytes are not those of its name")
-    return faults
+    await parts.seals.seal_once()
+    report = await verify(parts.seals, Question())
+    return faults + [f"seal {fault.seal} of the trail: {fault.text}" for fault in report.faults]
 
 
 def _free_port() -> int:

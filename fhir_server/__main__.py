@@ -35,6 +35,8 @@ delegations_app = typer.Typer(help="Delegations of the médecin du travail (R462
 workers_app = typer.Typer(help="The register of workers.", no_args_is_help=True)
 lot_app = typer.Typer(help="Scan lots: build one, look at those received.", no_args_is_help=True)
 review_app = typer.Typer(help="Folders that wait for a person.", no_args_is_help=True)
+audit_app = typer.Typer(help="The trail of accesses: verify its seals, hand it out.", no_args_is_help=True)
+app.add_typer(audit_app, name="audit")
 app.add_typer(clients_app, name="clients")
 app.add_typer(roles_app, name="roles")
 app.add_typer(delegations_app, name="delegations")
@@ -248,6 +250,86 @@ def evidence(
             out.print(f"{mark}  {check.label}: {check.detail}")
         out.print(f"[bold]{document}: {'pass' if found.passed else 'FAIL'}[/bold]")
         return 0 if found.passed else 1
+
+    _run(run)
+
+
+ALTERED, NOT_PROVEN = 2, 3
+From = Annotated[str | None, typer.Option("--from", help="First day or moment, such as 2026-01-01.")]
+To = Annotated[str | None, typer.Option("--to", help="Last day or moment.")]
+
+
+@audit_app.command("verify")
+def audit_verify(
+    data: Data = None,
+    low: From = None,
+    high: To = None,
+    holds: Annotated[
+        list[str] | None, typer.Option(help="A seal that was noted earlier and must be there: NUMBER:SHA256.")
+    ] = None,
+    as_json: Annotated[Path | None, typer.Option("--json", help="Write the report as JSON here.")] = None,
+) -> None:
+    """Is the trail as it was sealed? Status 0: yes. 2: something was altered. 3: not all of it is proven."""
+    settings = _settings(data)
+
+    async def run() -> int:
+        from fhir_server.audit_commands import render, verify
+
+        async with _parts(settings) as parts:
+            report = await verify(parts, low, high, holds or [])
+        if as_json:
+            as_json.write_bytes(render(report))
+        for fault in report.faults:
+            where = f"rows {fault.first_id} to {fault.last_id}, " if fault.last_id else ""
+            out.print(f"[red]{fault.kind}[/red]  {where}seal {fault.seal}: {fault.text}", soft_wrap=True)
+        if report.faulty > len(report.faults):
+            out.print(f"... and {report.faulty - len(report.faults)} more")
+        for remark in report.remarks:
+            out.print(f"[yellow]note[/yellow]  {remark}", soft_wrap=True)
+        if report.unsealed:
+            out.print(f"{report.unsealed} rows not sealed yet, the oldest of {report.unsealed_since:%Y-%m-%d %H:%M:%S}")
+        if report.newest:
+            out.print(f"newest seal {report.newest.number}:{report.newest.digest.hex()}", soft_wrap=True)
+        if report.anchored_at:
+            out.print(f"time-stamped up to seal {report.anchored}, on {report.anchored_at:%Y-%m-%d %H:%M:%S}")
+        verdict = "ALTERED" if report.faulty else "NOT ALL PROVEN" if report.unproven else "OK"
+        out.print(f"[bold]{report.rows} rows under {report.seals} seals: {verdict}[/bold]")
+        return ALTERED if report.faulty else NOT_PROVEN if report.unproven else 0
+
+    _run(run)
+
+
+@audit_app.command("export")
+def audit_export(
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write; its signature is FILE.p7s.")],
+    patient: Annotated[str | None, typer.Option(help="Of one worker: Patient/ID.")] = None,
+    professional: Annotated[str | None, typer.Option(help="By one professional.")] = None,
+    low: From = None,
+    high: To = None,
+    form: Annotated[str, typer.Option("--format", help="ndjson (AuditEvent) or csv.")] = "ndjson",
+    unsigned: Annotated[bool, typer.Option("--unsigned", help="Without a signature.")] = False,
+    by: Annotated[str | None, typer.Option(help="Who asks for it (your user name).")] = None,
+    data: Data = None,
+) -> None:
+    """Write accesses of the trail to a file, signed; this is itself an access, and traced."""
+    settings = _settings(data)
+
+    async def run() -> None:
+        from fhir_server.audit_commands import export
+
+        async with _parts(settings) as parts:
+            done = await export(
+                parts,
+                output,
+                patient_id=patient.removeprefix("Patient/") if patient else None,
+                professional=professional,
+                low=low,
+                high=high,
+                form=form,
+                signed=not unsigned,
+                by=by,
+            )
+        out.print_json(done.decode())
 
     _run(run)
 

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from adapters import ADAPTERS
+from adapters.time_stamping import TimeStampingService
 from fhir_server import embedded, logs, traces
 from fhir_server.dispatch import Dispatcher
 from fhir_server.intake.document import DocumentIntake
@@ -29,10 +31,11 @@ from fhir_server.metrics_port import metrics_port
 from fhir_server.outbox import recipients as recipient_file
 from fhir_server.outbox.jobs import Jobs
 from fhir_server.outbox.recipients import Recipient
-from fhir_server.outcomes import Failure
+from fhir_server.outcomes import BadParameter, Failure
 from fhir_server.ports import Adapter, BlobStore
 from fhir_server.records.bulk import Bulk
 from fhir_server.records.read import Archive
+from fhir_server.records.trail_anchor import Anchoring
 from fhir_server.records.write import Door
 from fhir_server.rest.authentication import Authentication
 from fhir_server.rest.edge import Edge
@@ -47,6 +50,7 @@ from fhir_server.rest.watch import Watch
 from fhir_server.settings import Settings, load, secret
 from fhir_server.store import reindex
 from fhir_server.store.access_log import AccessLog
+from fhir_server.store.audit_seals import AuditSeals
 from fhir_server.store.blobs import Blobs
 from fhir_server.store.clients import Clients
 from fhir_server.store.commit import Commits
@@ -95,6 +99,7 @@ class Parts:
     lots: LotIntake
     register: RegisterIntake
     metrics: Metrics
+    seals: AuditSeals
 
 
 @contextlib.asynccontextmanager
@@ -174,6 +179,7 @@ async def build(settings: Settings, metrics: Metrics | None = None) -> AsyncGene
             lots,
             register,
             metrics,
+            AuditSeals(database),
         )
 
 
@@ -230,6 +236,37 @@ def _warn(settings: Settings) -> None:
         log.warning("every lot will be refused: a seal is required and DMST_FHIR_SEAL_TRUST names no authority")
     if settings.postgres is None and os.geteuid() == 0:
         log.warning("as root the embedded PostgreSQL runs as user embedded_postgres, who may enter the data folder")
+
+
+def read_audit_trust(settings: Settings) -> list[bytes] | None:
+    """Whose time stamps of the trail are believed; None where the settings name nobody. Raises BadParameter."""
+    if settings.audit_tsa_trust is None:
+        return None
+    try:
+        return [settings.audit_tsa_trust.read_bytes()]
+    except OSError as error:
+        raise BadParameter("DMST_FHIR_AUDIT_TSA_TRUST names no file that can be read") from error
+
+
+def keep_trail(parts: Parts) -> Coroutine[Any, Any, None]:
+    """What seals the trail and time-stamps its seals for ever, beside everybody's work. Raises BadParameter."""
+    settings = parts.settings
+    url, trust = secret(settings.audit_tsa), read_audit_trust(settings)
+    if url and trust is None:
+        raise BadParameter("DMST_FHIR_AUDIT_TSA needs DMST_FHIR_AUDIT_TSA_TRUST: whose time stamps are believed?")
+    stamper = TimeStampingService(url, policy=settings.audit_tsa_policy) if url else None
+    return _keep_trail(
+        Anchoring(parts.seals, stamper, trust or (), timedelta(hours=settings.audit_anchor_hours)),
+        settings.audit_seal_seconds,
+    )
+
+
+async def _keep_trail(anchoring: Anchoring, pause: float) -> None:
+    try:
+        await asyncio.gather(anchoring.seals.seal_forever(pause), anchoring.anchor_forever())
+    finally:
+        if anchoring.stamper:
+            await anchoring.stamper.close()
 
 
 def make_adapters(recipients: tuple[Recipient, ...], data: Path) -> Mapping[str, Adapter]:
@@ -320,7 +357,11 @@ def create(settings: Settings | None = None) -> Application:
             app.include_router(health_routes(parts.database, parts.transient, parts.blobs, watch))
             app.include_router(docs_routes(settings.public_base))
             app.include_router(metrics_route(app.exposition, authentication))
-            async with metrics_port(app.exposition, settings), _beside(index_forever(parts.database, parts.parameters)):
+            async with (
+                metrics_port(app.exposition, settings),
+                _beside(index_forever(parts.database, parts.parameters)),
+                _beside(keep_trail(parts)),
+            ):
                 yield
 
     app = Application(watch, lifespan=lifespan)

@@ -36,6 +36,8 @@ class Caller:
     """Of a worker who looks at his own record: the id of his Patient."""
     delegated: bool = False
     """Whether a delegation of R4624-45-5 to this caller is in force."""
+    professional: str | None = None
+    """The person behind the client, as the trail names him (RPPS, or a user name); None where nobody is known."""
 
     @property
     def sight(self) -> Sight:

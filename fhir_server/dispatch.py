@@ -245,12 +245,33 @@ class Dispatcher:
             interaction="update",
             request_id=delivery.delivery_id,
             alongside=alongside,
-            accesses=[_disclosure(moved, now)] if envelope else (),
+            accesses=_traces(moved, event, now),
         )
         self._metrics.delivery_attempts.add((delivery.recipient, event))
         log.info(
             "delivery", delivery=delivery.delivery_id, recipient=delivery.recipient, state=moved.state, reason=reason
         )
+
+
+def _traces(row: DeliveryRow, event: str, at: datetime) -> list[audit.AccessRow]:
+    """What the trail says of it: that it left, or that consent or another rule withheld it."""
+    if event == "handed_over":
+        return [_disclosure(row, at)]
+    if event != "withheld":
+        return []
+    return [
+        audit.consent_decision(
+            CALLER,
+            row.delivery_id,
+            row.reason or "",
+            permitted=False,
+            resource_type="DocumentReference",
+            resource_id=row.document_reference_id,
+            patient_id=row.patient_id,
+            recipient=row.recipient,
+            at=at,
+        )
+    ]
 
 
 def _disclosure(row: DeliveryRow, at: datetime) -> audit.AccessRow:

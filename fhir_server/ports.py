@@ -124,6 +124,25 @@ class TryLater:
 Answer = HandedOver | Refused | TryLater
 
 
+@dataclass(frozen=True, slots=True)
+class Stamped:
+    """A time-stamp token (DER) as the authority gave it; who trusts it checks it."""
+
+    token: bytes
+
+
+class TimeStamper(Protocol):
+    """A time-stamping authority (RFC 3161)."""
+
+    async def stamp(self, sha256: bytes) -> Stamped | Refused | TryLater:
+        """A token on this digest. Raises only on a bug."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        ...
+
+
 class Adapter(Protocol):
     """An outbound party. Called again with the same envelope after a crash: must bear being told twice."""
 

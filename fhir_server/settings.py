@@ -64,6 +64,23 @@ class Settings(BaseSettings):
         default=True,
         description="Wait for the disk before a read is answered, so that its audit row survives a power cut.",
     )
+    audit_seal_seconds: float = Field(
+        default=5.0, gt=0, description="Pause between two seals of the audit trail, which chain its rows."
+    )
+    audit_tsa: SecretStr | None = Field(
+        default=None, description="URL of the RFC 3161 authority that time-stamps the audit trail; none when unset."
+    )
+    audit_tsa_policy: str | None = Field(
+        default=None, pattern=r"^[0-2](\.\d+)+$", description="Policy (OID) that its time stamps must be under."
+    )
+    audit_tsa_trust: Path | None = Field(
+        default=None, description="PEM file of the authorities trusted for time stamps of the audit trail."
+    )
+    audit_anchor_hours: float = Field(default=24.0, gt=0, description="Hours between two time stamps of the trail.")
+    audit_export_certificate: Path | None = Field(
+        default=None, description="PEM file of the certificate, and its chain, that signs exports of the trail."
+    )
+    audit_export_key: Path | None = Field(default=None, description="PEM file of its private key, without a password.")
 
     parameters_seconds: float = Field(
         default=5.0, gt=0, description="Pause between two looks for search parameters that were added."

@@ -8,7 +8,7 @@ import structlog
 from procrastinate import App, PsycopgConnector
 
 from adapters.scanner.drop_folder import DropFolder
-from fhir_server.app import Parts, make_adapters, make_dispatcher
+from fhir_server.app import Parts, keep_trail, make_adapters, make_dispatcher
 from fhir_server.dispatch import Dispatcher
 from fhir_server.metrics_port import metrics_port
 from fhir_server.outbox.jobs import Jobs
@@ -53,6 +53,7 @@ async def work(parts: Parts, stop: asyncio.Event) -> None:
         )
         running.append(asyncio.create_task(_revive(jobs, names, dispatcher, parts.settings.stalled_seconds)))
         running.append(asyncio.create_task(index_forever(parts.database, parts.parameters)))
+        running.append(asyncio.create_task(keep_trail(parts)))
         running.append(asyncio.create_task(_watch(drop_folder, parts.settings.watch_seconds)))
         running.append(asyncio.create_task(_tidy(parts, drop_folder)))
         await stop.wait()

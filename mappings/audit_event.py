@@ -2,7 +2,8 @@
 
 IHE BALP 1.1 (Basic Audit Log Patterns), R4: Read, Query, Create, Update, Delete with or without patient, and
 PrivacyDisclosure.Source. A profile is claimed where all it asks for is there: BALP profiles are for successes
-only.
+only. An export has the event type of DICOM (Export) and the event of ISO 21089; a decision by consent has the shape
+of BALP AuthZconsent, whose profile asks for the organisation of the user, which is not known here.
 """
 
 import base64
@@ -32,6 +33,8 @@ Interaction = Literal[
     "operation",
     "capabilities",
     "disclose",
+    "export",
+    "consent-decision",
 ]
 
 
@@ -42,7 +45,7 @@ class Access:
     `outcome` is 0 success, 4 refused or minor failure, 8 serious failure. `purpose` is a v3-ActReason code or
     one of ours. `query` is the search as it may be kept: values that identify a person replaced by the
     caller. `client_address` is an IP address. `recipient` is where a disclosed document went: a URI or a mail
-    address.
+    address. `reason` is the code of a decision about consent.
     """
 
     id: str
@@ -63,6 +66,7 @@ class Access:
     user_id: str | None = None
     user_name: str | None = None
     client_address: str | None = None
+    reason: str | None = None
 
 
 # interaction -> (action of the event, name of the BALP profile)
@@ -84,12 +88,15 @@ _INTERACTIONS: Final[Mapping[str, tuple[str, str | None]]] = MappingProxyType(
         "operation": ("E", None),
         "capabilities": ("R", None),
         "disclose": ("R", "PrivacyDisclosure.Source"),
+        "export": ("R", None),
+        "consent-decision": ("E", None),
     }
 )
 
 _APPLICATION: Final = coding(systems.DICOM, "110150", "Application")
 _DESTINATION: Final = coding(systems.DICOM, "110152", "Destination Role ID")
 _SOURCE: Final = coding(systems.DICOM, "110153", "Source Role ID")
+_AUTHORIZER: Final = coding(systems.SECURITY_ROLE, "authserver", "authorization server")
 _CUSTODIAN: Final = coding(systems.PROVENANCE_PARTICIPANT, "custodian", "Custodian")
 _RECEIVING_USER: Final = coding(systems.PARTICIPATION_TYPE, "IRCP", "information recipient")
 _AUTHORING_USER: Final = coding(systems.PARTICIPATION_TYPE, "AUT", "author (originator)")
@@ -181,6 +188,10 @@ def _agents(access: Access, server_name: str) -> list[Element]:
             _agent(_DESTINATION, reference(display=recipient), there),
             *([_client(access, _APPLICATION)] if access.user_id is None else _user(access, _AUTHORING_USER)),
         ]
+    if access.interaction == "consent-decision":
+        to = [_agent(_DESTINATION, reference(display=access.recipient), None)] if access.recipient else []
+        authorizer = _agent(_AUTHORIZER, _server(server_name), None)
+        return [_client(access, _APPLICATION), authorizer, *_user(access, _RECEIVING_USER), *to]
     client, server, user = _AGENTS[_INTERACTIONS[access.interaction][0]]
     return [_client(access, client), _agent(server, _server(server_name), here), *_user(access, user)]
 
@@ -222,24 +233,40 @@ def _entities(access: Access) -> list[Element]:
     return found
 
 
+def _is_export(access: Access) -> bool:
+    """A bulk export is kept as the operation that it is; reading its files too."""
+    query = access.query or ""
+    return access.interaction == "export" or (
+        access.interaction == "operation" and query.partition("?")[0].partition(" ")[0].endswith("$export")
+    )
+
+
+def _kind(access: Access) -> tuple[Element, list[Element]]:
+    """The type of the event and its subtypes."""
+    if access.interaction == "disclose":
+        return coding(systems.DICOM, "110106", "Export"), [coding(systems.ISO_21089, "disclose")]
+    if access.interaction == "consent-decision":
+        return coding(systems.DICOM, "110113", "Security Alert"), [coding(systems.BALP_AUTHZ, "AuthZ-Consent")]
+    interaction = [] if access.interaction == "export" else [coding(systems.RESTFUL_INTERACTION, access.interaction)]
+    if _is_export(access):
+        return coding(systems.DICOM, "110106", "Export"), [*interaction, coding(systems.ISO_21089, "extract")]
+    return coding(systems.AUDIT_EVENT_TYPE, "rest", "RESTful Operation"), interaction
+
+
 def to_audit_event(access: Access, server_name: str) -> Element:
     """The AuditEvent of one access to the server that is known under `server_name` (its host name)."""
-    disclosed = access.interaction == "disclose"
     profile = _profile(access)
-    rest = coding(systems.AUDIT_EVENT_TYPE, "rest", "RESTful Operation")
+    type_, subtype = _kind(access)
     return present(
         resourceType="AuditEvent",
         id=access.id,
         meta={"profile": [profile]} if profile else None,
-        type=coding(systems.DICOM, "110106", "Export") if disclosed else rest,
-        subtype=[
-            coding(systems.ISO_21089, "disclose")
-            if disclosed
-            else coding(systems.RESTFUL_INTERACTION, access.interaction)
-        ],
+        type=type_,
+        subtype=subtype,
         action=_INTERACTIONS[access.interaction][0],
         recorded=instant(access.at),
         outcome=access.outcome,
+        outcomeDesc=access.reason,
         purposeOfEvent=_purpose(access),
         agent=_agents(access, server_name),
         source={

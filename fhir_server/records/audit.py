@@ -5,14 +5,19 @@ The row says who, when, what and whose; never a name, a trait or a piece of a do
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Final, Literal, cast
 from urllib.parse import urlencode
 
 from fhir_server.caller import Caller
-from fhir_server.r4.resource_types import TYPE_NUMBER
+from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
 from fhir_server.r4.search_parameters import parameters_of
-from fhir_server.store.access_log import AccessRow
+from fhir_server.store.access_log import Access, AccessRow
+from mappings.audit_event import Access as AccessFacts
+from mappings.audit_event import Interaction, to_audit_event
 
 SUCCESS, REFUSED, FAILED = 0, 4, 8
+CONSENT_DECISION: Final = "consent-decision"
+_OUTCOMES: Final[dict[int, Literal["0", "4", "8"]]] = {0: "0", 4: "4", 8: "8"}
 _IDENTIFYING = frozenset({"identifier", "phone", "email", "telecom", "birthdate", "death-date"})
 _ANYTHING = frozenset({"_has", "_filter", "_text", "_content"})  # their values hold those of any parameter
 
@@ -46,6 +51,62 @@ def access(
         query,
         recipient,
         request_id,
+        caller.professional if caller else None,
+    )
+
+
+def consent_decision(
+    caller: Caller,
+    request_id: str,
+    reason: str,
+    *,
+    permitted: bool,
+    resource_type: str,
+    resource_id: str,
+    patient_id: str,
+    recipient: str | None = None,
+    at: datetime | None = None,
+) -> AccessRow:
+    """The row of a decision by consent (IHE BALP AuthZconsent): about which record, and its reason as a code."""
+    return access(
+        caller,
+        CONSENT_DECISION,
+        request_id,
+        outcome=SUCCESS if permitted else REFUSED,
+        resource_type=resource_type,
+        resource_id=resource_id,
+        patient_id=patient_id,
+        query=f"reason={reason}",
+        recipient=recipient,
+        at=at,
+    )
+
+
+def event_of(found: Access) -> dict[str, object]:
+    """The row as an AuditEvent (IHE BALP)."""
+    row = found.row
+    decided = row.interaction == CONSENT_DECISION
+    return to_audit_event(
+        AccessFacts(
+            id=str(found.id),
+            at=row.at,
+            interaction=cast(Interaction, row.interaction),
+            outcome=_OUTCOMES[row.outcome],
+            client_id=row.client_id or "anonymous",
+            client_name=row.client_id or "anonymous",
+            role=row.role,
+            purpose=row.purpose,
+            resource_type=TYPE_NAME[row.type] if row.type else None,
+            resource_id=row.resource_id,
+            version=str(row.version) if row.version else None,
+            patient_id=row.patient_id,
+            query=None if decided else row.query,
+            reason=row.query.removeprefix("reason=") if decided and row.query else None,
+            request_id=row.request_id,
+            recipient=row.recipient,
+            user_id=row.professional,
+        ),
+        "dmst-fhir",
     )
 
 

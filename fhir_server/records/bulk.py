@@ -177,6 +177,7 @@ class Bulk:
             given.get("purpose"),
             given.get("worker"),
             given.get("delegated", False),
+            given.get("professional"),
         )
         folder = self._folder(job.job_id)
         if job.kind == "export":
@@ -216,6 +217,7 @@ class Bulk:
             "purpose": caller.purpose,
             "worker": caller.worker,
             "delegated": caller.delegated,
+            "professional": caller.professional,
         }
         async with self._database.transaction() as connection:
             await add_job(

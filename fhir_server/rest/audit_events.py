@@ -3,33 +3,35 @@
 https://profiles.ihe.net/ITI/BALP - rows become resources when they are asked for (docs/adr/0006).
 """
 
-from datetime import UTC, datetime
-from typing import Any, Final, Literal, cast
+from datetime import UTC, datetime, timedelta
+from typing import Final
 from urllib.parse import urlencode
 
 import orjson
 
+from fhir_server.caller import Caller
 from fhir_server.outcomes import BadParameter, Issue, NotFound
 from fhir_server.r4.index_values import period_of
 from fhir_server.r4.references import is_local
-from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
+from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.r4.search_criteria import DEFAULT_COUNT, LARGEST_COUNT
 from fhir_server.records import audit
 from fhir_server.rest.http import Answer, Exchange
 from fhir_server.rest.service import Service
-from fhir_server.store.access_log import Access
+from fhir_server.store.access_log import Access, AccessLog, Wanted
 from fhir_server.store.ordering import Place
-from mappings.audit_event import Access as AccessFacts
-from mappings.audit_event import Interaction, to_audit_event
+from terminology import systems
 
 SEARCHABLE = {
+    "agent": ("reference", "http://hl7.org/fhir/SearchParameter/AuditEvent-agent"),
     "patient": ("reference", "http://hl7.org/fhir/SearchParameter/AuditEvent-patient"),
     "entity": ("reference", "http://hl7.org/fhir/SearchParameter/AuditEvent-entity"),
     "date": ("date", "http://hl7.org/fhir/SearchParameter/AuditEvent-date"),
 }
-OUTCOMES: Final[dict[int, Literal["0", "4", "8"]]] = {0: "0", 4: "4", 8: "8"}
-BEGINNING, END = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
-FROM_THE_NEWEST = 2**63 - 1
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+MOST_COUNTED: Final = 10_000
+"""Beyond so many a search says its total only when asked for it (`_total=accurate`)."""
 
 
 async def read(exchange: Exchange, service: Service) -> Answer:
@@ -50,29 +52,26 @@ async def read(exchange: Exchange, service: Service) -> Answer:
             patient_id=found.row.patient_id,
         )
     )
-    return Answer(200, orjson.dumps(_resource(found)))
+    return Answer(200, orjson.dumps(audit.event_of(found)))
 
 
 async def search(exchange: Exchange, service: Service, pairs: list[tuple[str, str]], place: Place | None) -> Answer:
-    """By worker, by resource, by time; newest first."""
+    """By worker, by professional or client, by resource, by time; newest first."""
     caller = exchange.known_caller()
     asked = _Asked(pairs)
+    if asked.agent:
+        asked.wanted = asked.wanted._replace(professional=await _identifier_of(service, caller, *asked.agent))
     log = service.archive.accesses
-    criteria: dict[str, Any] = {
-        "patient_id": asked.patient_id,
-        "entity": asked.entity,
-        "low": asked.low,
-        "high": asked.high,
-    }
-    rows = await log.search(**criteria, before=place.rid if place else FROM_THE_NEWEST, limit=asked.count + 1)
-    total = await log.count(**criteria)
+    before = (_EPOCH + int(place.values[0] or 0) * _MICROSECOND, place.rid) if place else None
+    rows = await log.search(asked.wanted, before=before, limit=asked.count + 1)
+    total = await _total(log, asked)
     await log.append(
         audit.access(
             caller,
             "search-type",
             exchange.request_id,
             resource_type="AuditEvent",
-            patient_id=asked.patient_id,
+            patient_id=asked.wanted.patient_id,
             query=urlencode(pairs),
         )
     )
@@ -84,16 +83,16 @@ async def search(exchange: Exchange, service: Service, pairs: list[tuple[str, st
 
     links = [{"relation": "self", "url": link(place)}]
     if more:
-        links.append({"relation": "next", "url": link(Place((), page[-1].id))})
+        links.append({"relation": "next", "url": link(_place(page[-1]))})
     bundle = {
         "resourceType": "Bundle",
         "type": "searchset",
-        "total": total,
+        **({"total": total} if total is not None else {}),
         "link": links,
         **(
             {
                 "entry": [
-                    {"fullUrl": f"{url}/{found.id}", "resource": _resource(found), "search": {"mode": "match"}}
+                    {"fullUrl": f"{url}/{found.id}", "resource": audit.event_of(found), "search": {"mode": "match"}}
                     for found in page
                 ]
             }
@@ -104,14 +103,42 @@ async def search(exchange: Exchange, service: Service, pairs: list[tuple[str, st
     return Answer(200, orjson.dumps(bundle))
 
 
+async def _identifier_of(service: Service, caller: Caller, resource_type: str, resource_id: str) -> str:
+    """By what the trail tells a professional from others: his RPPS, or the first of his identifiers.
+
+    Nobody else is an agent by a reference: an empty text, which no row has.
+    """
+    if resource_type != "Practitioner":
+        return ""
+    caller.must("r", resource_type)
+    stored = await service.archive.resources.read(TYPE_NUMBER[resource_type], resource_id)
+    known = orjson.loads(stored.doc).get("identifier", []) if stored and stored.doc else []
+    national = [one for one in known if one.get("system") == systems.RPPS]
+    return next((one["value"] for one in (*national, *known) if one.get("value")), "")
+
+
+async def _total(log: AccessLog, asked: "_Asked") -> int | None:
+    """How many there are: exactly, or None where nobody wants to know, or where they are many and nobody insists."""
+    if asked.total == "none":
+        return None
+    most = None if asked.total == "accurate" else MOST_COUNTED + 1
+    counted = await log.count(asked.wanted, most=most)
+    return None if counted == most else counted
+
+
+def _place(last: Access) -> Place:
+    """Where the next page begins. Microseconds as an integer: a float would not hold them all."""
+    return Place(((last.row.at - _EPOCH) // _MICROSECOND,), last.id)
+
+
 class _Asked:
     """The criteria of a search of the trail. Raises BadParameter with every fault at once."""
 
     def __init__(self, pairs: list[tuple[str, str]]) -> None:
-        self.patient_id: str | None = None
-        self.entity: tuple[int, str] | None = None
-        self.low, self.high = BEGINNING, END
+        self.wanted = Wanted()
         self.count = DEFAULT_COUNT
+        self.total: str | None = None
+        self.agent: tuple[str, str] | None = None
         faults: list[Issue] = []
         for name, value in pairs:
             try:
@@ -126,59 +153,65 @@ class _Asked:
     def _take(self, name: str, value: str) -> None:
         match name:
             case "patient":
-                self.patient_id = value.removeprefix("Patient/")
+                self._of_worker(value.removeprefix("Patient/"))
             case "entity":
                 target = is_local(value)
                 if not target:
                     raise ValueError(name)
                 if target[0] == "Patient":
-                    self.patient_id = target[1]
+                    self._of_worker(target[1])
                 else:
-                    self.entity = TYPE_NUMBER[target[0]], target[1]
+                    self.wanted = self.wanted._replace(type=TYPE_NUMBER[target[0]], resource_id=target[1])
+            case "agent:identifier":
+                self._by(value)
+            case "agent":
+                target = is_local(value)
+                if not target:
+                    raise ValueError(name)
+                self.agent = target
             case "date":
                 self._between(value)
             case "_count":
                 self.count = min(int(value), LARGEST_COUNT)
+            case "_total":
+                if value not in ("none", "estimate", "accurate"):
+                    raise ValueError(name)
+                self.total = value
             case "_format" | "_pretty":
                 pass
             case _:
                 raise KeyError(name)
 
+    def _of_worker(self, patient_id: str) -> None:
+        if self.wanted.patient_id not in (None, patient_id):
+            raise ValueError(patient_id)  # an event is of one worker at most
+        self.wanted = self.wanted._replace(patient_id=patient_id)
+
+    def _by(self, value: str) -> None:
+        """A token: the agents of an event are told by identifiers (https://hl7.org/fhir/R4/search.html#reference)."""
+        system, _, identifier = value.rpartition("|")
+        if not identifier:
+            raise ValueError(value)
+        if system == systems.CLIENT:
+            self.wanted = self.wanted._replace(client_id=identifier)
+        elif system in ("", systems.USER):
+            self.wanted = self.wanted._replace(professional=identifier)
+        else:
+            raise ValueError(value)
+
     def _between(self, value: str) -> None:
         prefix, moment = (value[:2], value[2:]) if value[:2] in ("ge", "gt", "le", "lt", "eq") else ("eq", value)
         low, high = (datetime.fromtimestamp(bound / 1_000_000, UTC) for bound in period_of(moment))
+        lowest, highest = self.wanted.low, self.wanted.high
         match prefix:
             case "ge":
-                self.low = max(self.low, low)
+                lowest = max(lowest, low)
             case "gt":
-                self.low = max(self.low, high)
+                lowest = max(lowest, high)
             case "le":
-                self.high = min(self.high, high)
+                highest = min(highest, high)
             case "lt":
-                self.high = min(self.high, low)
+                highest = min(highest, low)
             case _:
-                self.low, self.high = max(self.low, low), min(self.high, high)
-
-
-def _resource(found: Access) -> dict[str, object]:
-    row = found.row
-    return to_audit_event(
-        AccessFacts(
-            id=str(found.id),
-            at=row.at,
-            interaction=cast(Interaction, row.interaction),
-            outcome=OUTCOMES[row.outcome],
-            client_id=row.client_id or "anonymous",
-            client_name=row.client_id or "anonymous",
-            role=row.role,
-            purpose=row.purpose,
-            resource_type=TYPE_NAME[row.type] if row.type else None,
-            resource_id=row.resource_id,
-            version=str(row.version) if row.version else None,
-            patient_id=row.patient_id,
-            query=row.query,
-            request_id=row.request_id,
-            recipient=row.recipient,
-        ),
-        "dmst-fhir",
-    )
+                lowest, highest = max(lowest, low), min(highest, high)
+        self.wanted = self.wanted._replace(low=lowest, high=highest)

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -121,7 +121,9 @@ def verify(
         return Seal("absent")
     stamp = None
     if token is not None:
-        stamp = _guarded(lambda: _check_token(manifest, token, anchors, now), "time stamp")
+        stamp = _guarded(
+            lambda: _check_token(lambda name: hashlib.new(name, manifest).digest(), token, anchors, now), "time stamp"
+        )
     proven = stamp.moment if stamp and not stamp.problems else None
     signed = None
     if signature is not None:
@@ -139,8 +141,31 @@ def verify(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What a time-stamp token proves; nothing where there are problems."""
+
+    moment: datetime | None
+    authority: str | None
+    problems: tuple[str, ...]
+
+
+def verify_stamp(sha256: bytes, token: bytes, trust: Trust, what: str) -> Stamp:
+    """Check a token (RFC 3161) on a SHA-256 digest of `what`, with certificates that were valid when it was made.
+
+    So tokens are proven when the certificate of their authority has expired; those that come later cover them. Never
+    raises for the token; raises ValueError where `trust` cannot be read.
+    """
+    anchors = _anchors(trust)
+    checked = _guarded(
+        lambda: _check_token(lambda name: sha256 if name == "sha256" else b"", token, anchors, None, what),
+        "time stamp",
+    )
+    return Stamp(checked.moment, checked.name, checked.problems)
+
+
 def sign(
-    manifest: bytes,
+    manifest: bytes | IO[bytes],
     certificate: x509.Certificate,
     key: PrivateKey,
     *,
@@ -148,6 +173,8 @@ def sign(
     at: datetime | None = None,
 ) -> bytes:
     """A detached CMS signature (CAdES baseline B, SHA-256, DER) of these bytes, with the certificates embedded.
+
+    A file is read from where it stands, a little at a time.
 
     `at` is the signing time claimed (aware), by default the clock.
     """
@@ -294,31 +321,34 @@ def _check_signature(manifest: bytes, signature: bytes, anchors: _Anchors, momen
     )
 
 
-def _check_token(manifest: bytes, token: bytes, anchors: _Anchors, now: datetime) -> _Checked:
+def _check_token(
+    digest_by: Callable[[str], bytes],
+    token: bytes,
+    anchors: _Anchors,
+    now: datetime | None,
+    what: str = "this manifest",
+) -> _Checked:
+    """Whether a token holds for the digest of `what` that an algorithm gives; `now` None asks at its own moment."""
     from pyhanko.sign.validation.generic_cms import validate_tst_signed_data
     from pyhanko.sign.validation.settings import KeyUsageConstraints
     from pyhanko.sign.validation.status import TimestampSignatureStatus
 
     signed_data = _signed_data(_time_stamp_token(_der(token)), "tst_info")
-    status = TimestampSignatureStatus(
-        **_settled(
-            validate_tst_signed_data(
-                signed_data,
-                _context(anchors, signed_data, now),
-                lambda algorithm: hashlib.new(algorithm, manifest).digest(),
-            )
-        )
-    )
     info: Asn1 = signed_data["encap_content_info"]["content"].parsed
+    clock = now or datetime.now(UTC)
+    moment: datetime = now or info["gen_time"].native
+    status = TimestampSignatureStatus(
+        **_settled(validate_tst_signed_data(signed_data, _context(anchors, signed_data, moment), digest_by))
+    )
     imprint = info["message_imprint"]["hash_algorithm"]["algorithm"].native
-    problems = _status_problems(status, "time stamp", "the time stamp is not on this manifest")
+    problems = _status_problems(status, "time stamp", f"the time stamp is not on {what}")
     if imprint not in {"sha256", "sha384", "sha512"}:
         problems = (*problems, "the time stamp uses an algorithm or a key that is too weak")
     if not problems:
         usage = KeyUsageConstraints(extd_key_usage={"time_stamping"})
-        problems = _certificate_problems(status, now, usage, anchors, "time stamp")
+        problems = _certificate_problems(status, moment, usage, anchors, "time stamp")
         problems = (*problems, *_authority_problems(status.signing_cert))
-    if status.timestamp > now + CLOCKS_APART:
+    if status.timestamp > clock + CLOCKS_APART:
         problems = (*problems, "the time stamp is in the future")
     return _Checked(
         name=_organisation(status.signing_cert),

@@ -4,8 +4,9 @@ Art. R4624-45-5 C. trav.: every action on the DMST is traced. docs/adr/0006 says
 resources: the trail outlives the documents and grows by 39 million rows a year.
 """
 
-from collections.abc import Sequence
-from datetime import datetime
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from fhir_server.metrics import Metrics
@@ -15,6 +16,9 @@ from fhir_server.store.database import Connection, Database, Lent
 
 SQL = queries.load("access_log")
 LARGEST_GROUP = 512
+WALKED = 5_000
+"""Rows that an export reads at once."""
+BEGINNING, END = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
 LANES = 2  # while one group waits for the disk the next is on its way, and PostgreSQL flushes both at once
 
 
@@ -34,6 +38,7 @@ class AccessRow(NamedTuple):
     query: str | None
     recipient: str | None
     request_id: str
+    professional: str | None = None
 
 
 class Access(NamedTuple):
@@ -41,6 +46,21 @@ class Access(NamedTuple):
 
     id: int
     row: AccessRow
+
+
+class Wanted(NamedTuple):
+    """Which accesses: of a worker, by a professional, by a client, to a resource (its type number and id), when.
+
+    None means any; `low` is the first moment, `high` the first that is not meant any more.
+    """
+
+    patient_id: str | None = None
+    professional: str | None = None
+    client_id: str | None = None
+    type: int | None = None
+    resource_id: str | None = None
+    low: datetime = BEGINNING
+    high: datetime = END
 
 
 class AccessLog:
@@ -81,29 +101,41 @@ class AccessLog:
             row = await cursor.fetchone()
             return Access(row[0], AccessRow(*row[1:])) if row else None
 
-    async def search(
-        self,
-        *,
-        patient_id: str | None,
-        entity: tuple[int, str] | None,
-        low: datetime,
-        high: datetime,
-        before: int,
-        limit: int,
-    ) -> list[Access]:
-        """Newest first, below number `before`, at most `limit`."""
+    async def search(self, wanted: Wanted, *, before: tuple[datetime, int] | None, limit: int) -> list[Access]:
+        """Newest first, at most `limit`; below the access of this moment and number."""
+        before_at, number = before or (None, None)
+        parameters = wanted._asdict() | {"before_at": before_at, "before": number, "limit": limit}
         async with self._database.connection() as connection:
-            parameters = _parameters(patient_id, entity, low, high) | {"before": before, "limit": limit}
             cursor = await connection.execute(SQL["search"], parameters)
             return [Access(row[0], AccessRow(*row[1:])) for row in await cursor.fetchall()]
 
-    async def count(
-        self, *, patient_id: str | None, entity: tuple[int, str] | None, low: datetime, high: datetime
-    ) -> int:
+    async def count(self, wanted: Wanted, *, most: int | None) -> int:
+        """How many there are; counting ends at `most`."""
         async with self._database.connection() as connection:
-            cursor = await connection.execute(SQL["count"], _parameters(patient_id, entity, low, high))
+            cursor = await connection.execute(SQL["count"], wanted._asdict() | {"limit": most})
             row = await cursor.fetchone()
             return row[0] if row else 0
+
+    @contextlib.asynccontextmanager
+    async def export(self, wanted: Wanted) -> AsyncGenerator[tuple[int, AsyncIterator[list[Access]]]]:
+        """How many there are at this moment, and all of them from the oldest on, some at a time."""
+        async with self._database.moment() as connection:
+            await connection.execute("set local statement_timeout = 0")
+            row = await (await connection.execute(SQL["count"], wanted._asdict() | {"limit": None})).fetchone()
+            assert row
+            yield row[0], _walk(connection, wanted)
+
+
+async def _walk(connection: Connection, wanted: Wanted) -> AsyncIterator[list[Access]]:
+    after_at, after = None, None
+    while True:
+        parameters = wanted._asdict() | {"after_at": after_at, "after": after, "limit": WALKED}
+        cursor = await connection.execute(SQL["walk"], parameters)
+        found = [Access(row[0], AccessRow(*row[1:])) for row in await cursor.fetchall()]
+        if not found:
+            return
+        yield found
+        after_at, after = found[-1].row.at, found[-1].id
 
 
 class AccessesWithin(AccessLog):
@@ -120,13 +152,6 @@ class AccessesWithin(AccessLog):
     async def flush(self) -> None:
         rows, self._rows = self._rows, []
         await insert_accesses(self._connection, rows)
-
-
-def _parameters(
-    patient_id: str | None, entity: tuple[int, str] | None, low: datetime, high: datetime
-) -> dict[str, object]:
-    type_number, resource_id = entity or (None, None)
-    return {"patient_id": patient_id, "type": type_number, "resource_id": resource_id, "low": low, "high": high}
 
 
 async def insert_accesses(connection: Connection, rows: Sequence[AccessRow]) -> None:

@@ -52,6 +52,8 @@ DISCLOSE = replace(READ, interaction="disclose", recipient="urn:oid:1.2.250.1.21
         ("operation", None, "E"),
         ("capabilities", None, "R"),
         ("disclose", "PrivacyDisclosure.Source", "R"),
+        ("export", None, "R"),
+        ("consent-decision", None, "E"),
     ],
 )
 def test_each_interaction_has_its_profile_and_action(
@@ -185,3 +187,41 @@ def test_a_disclosure_has_source_recipient_and_purpose(is_r4: IsR4) -> None:
     assert event["purposeOfEvent"][0]["coding"][0]["system"] == systems.ACCESS_PURPOSE
     mail = to_audit_event(replace(DISCLOSE, recipient="spst@exemple.mssante.fr"), "x")["agent"][1]
     assert mail["network"]["type"] == "4"
+
+
+@pytest.mark.parametrize("query", ["$export?_type=Patient", "Group/g/$export", "$export 4711/Patient.ndjson"])
+def test_a_bulk_export_is_an_export_for_who_reads_the_trail(query: str, is_r4: IsR4) -> None:
+    """DICOM 110106 Export and ISO 21089 extract, beside the operation that it is; an import is none."""
+    event = to_audit_event(replace(READ, interaction="operation", query=query), "x")
+    is_r4(event)
+    assert event["type"]["code"] == "110106"
+    assert [one["code"] for one in event["subtype"]] == ["operation", "extract"]
+    other = to_audit_event(replace(READ, interaction="operation", query="$import"), "x")
+    assert other["type"]["code"] == "rest"
+
+
+def test_a_file_of_the_trail_is_an_export(is_r4: IsR4) -> None:
+    """Whoever reads the trail sees who took it away."""
+    event = to_audit_event(replace(READ, interaction="export", resource_type="AuditEvent", resource_id=None), "x")
+    is_r4(event)
+    assert (event["type"]["code"], event["subtype"][0]["code"], event["action"]) == ("110106", "extract", "R")
+
+
+@pytest.mark.parametrize("outcome", ["0", "4"])
+def test_a_decision_by_consent_has_the_shape_of_balp(outcome: Any, is_r4: IsR4) -> None:
+    """AuthZconsent: security alert, who asked, who decided, whose record; why not, in outcomeDesc."""
+    decided = replace(
+        READ, interaction="consent-decision", outcome=outcome, reason="dmp-consent-missing", recipient="dmp"
+    )
+    event = to_audit_event(decided, "dmst.example.org")
+    is_r4(event)
+    assert (event["type"]["code"], event["subtype"][0]["code"], event["action"]) == ("110113", "AuthZ-Consent", "E")
+    assert event["outcomeDesc"] == "dmp-consent-missing"
+    assert [agent["type"]["coding"][0]["code"] for agent in event["agent"]] == [
+        "110150",
+        "authserver",
+        "IRCP",
+        "110152",
+    ]
+    assert event["agent"][1]["who"] == event["source"]["observer"], "val-audit-source"
+    assert event["entity"][0]["what"]["reference"] == "Patient/p1"

@@ -2,12 +2,18 @@
 
 import base64
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
 
+from fhir_server.caller import Caller as Asking
 from fhir_server.r4 import structure
+from fhir_server.records.audit import access
+from fhir_server.rest import audit_events
+from fhir_server.store.access_log import AccessLog
+from terminology import systems
 from tests.support import (
     EVERYTHING,
     FHIR_JSON,
@@ -234,7 +240,12 @@ async def test_the_query_of_a_search_is_kept_in_its_event(fhir_client: httpx.Asy
 @pytest.mark.parametrize(
     ("query", "fault"),
     [
-        ("agent=x", ("not-supported", "agent")),
+        ("agent=x", ("invalid", "agent")),
+        ("agent-name=x", ("not-supported", "agent-name")),
+        ("agent:identifier=urn:other|x", ("invalid", "agent:identifier")),
+        ("agent:identifier=", ("invalid", "agent:identifier")),
+        ("patient=p&patient=q", ("invalid", "patient")),
+        ("_total=x", ("invalid", "_total")),
         ("date=x", ("invalid", "date")),
         ("entity=x", ("invalid", "entity")),
         ("_count=x", ("invalid", "_count")),
@@ -272,3 +283,68 @@ async def test_the_trail_keeps_no_value_that_may_say_who_somebody_is(server: Ser
     assert (await client.http.get(f"/fhir/Patient?{asked}")).status_code == 200
     rows = await server.rows("select query from access where client_id = %s", client.client_id)
     assert rows == [(kept,)]
+
+
+async def test_the_trail_is_searched_by_professional_and_by_client(
+    server: Server, fhir_client: httpx.AsyncClient
+) -> None:
+    """By the identifier of an agent: a person's, or that of the program that he sat before."""
+    log = AccessLog(server.database, sync=False)
+    at = datetime(2026, 3, 4, 23, 59, 59, 999999, UTC)
+    for number, who in enumerate(("10001", "10001", "10002", None)):
+        caller = Asking("software", "Software", "external-system", (), professional=who)
+        await log.append(access(caller, "read", f"r{number}", resource_type="Patient", resource_id="p", at=at))
+    for value, count in (
+        ("10001", 2), (f"{systems.USER}|10001", 2), ("10002", 1), ("nobody", 0),
+        (f"{systems.CLIENT}|software", 4), (f"{systems.CLIENT}|10001", 0),
+    ):  # fmt: skip
+        events = await trail(fhir_client, f"agent:identifier={value}")
+        assert len(events) == count, value
+    (event, _) = await trail(fhir_client, "agent:identifier=10001&date=2026-03-04")
+    asked = [agent for agent in event["agent"] if agent["requestor"]]
+    assert [agent["who"]["identifier"] for agent in asked] == [{"system": systems.USER, "value": "10001"}]
+    assert asked[0]["who"]["type"] == "Practitioner"
+    assert structure.check(event) == []
+    assert await trail(fhir_client, "agent:identifier=10001&date=2026-03-05") == []
+    known = [{"system": "urn:other", "value": "x"}, {"system": systems.RPPS, "value": "10002"}]
+    await keep(fhir_client, {"resourceType": "Practitioner", "id": "dr", "identifier": known})
+    assert len(await trail(fhir_client, "agent=Practitioner/dr")) == 1
+    for nobody in ("Practitioner/unknown", "Patient/p", "Device/software"):
+        assert await trail(fhir_client, f"agent={nobody}") == []
+    only = (await server.client(("system/AuditEvent.rs",))).http
+    assert len(await trail(only, "agent:identifier=10002")) == 1
+    assert (await only.get("/fhir/AuditEvent?agent=Practitioner/dr")).status_code == 403
+
+
+async def test_pages_of_the_trail_are_by_moment_although_rows_came_in_another_order(
+    server: Server, fhir_client: httpx.AsyncClient
+) -> None:
+    """The moment of an access is before that of its row: nobody is left out, and nobody is shown twice."""
+    log = AccessLog(server.database, sync=False)
+    for second in (5, 1, 4, 4, 2, 3, 1):
+        at = datetime(2026, 3, 4, 12, 0, second, 123457, UTC)
+        await log.append(access(None, "read", "r", resource_type="Patient", resource_id="p", patient_id="p", at=at))
+    url: str | None = "/fhir/AuditEvent?entity=Patient/p&date=2026-03-04&_count=2"
+    seen: list[str] = []
+    while url:
+        bundle = (await fhir_client.get(url)).json()
+        seen += [one["resource"]["recorded"][17:19] for one in bundle["entry"]]
+        url = link(bundle, "next")
+    assert seen == ["05", "04", "04", "03", "02", "01", "01"]
+
+
+async def test_a_long_trail_is_counted_only_when_somebody_asks(
+    server: Server, fhir_client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first page does not wait for the count of what nobody will look through."""
+    monkeypatch.setattr(audit_events, "MOST_COUNTED", 3)
+    log = AccessLog(server.database, sync=False)
+    row = access(None, "read", "r", resource_type="Patient", resource_id="p", patient_id="p")
+    await log.append(*[row] * 3)
+    query = "/fhir/AuditEvent?agent:identifier=nobody"
+    assert (await fhir_client.get(query)).json()["total"] == 0
+    query = "/fhir/AuditEvent?entity=Patient/p&date=ge2020"
+    assert (await fhir_client.get(query)).json()["total"] == 3
+    assert "total" not in (await fhir_client.get(query)).json(), "that look was an access too"
+    assert (await fhir_client.get(f"{query}&_total=accurate")).json()["total"] == 5
+    assert "total" not in (await fhir_client.get(f"{query}&_total=none")).json()

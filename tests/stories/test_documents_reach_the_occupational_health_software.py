@@ -219,6 +219,10 @@ async def test_the_dmp_is_denied_by_default_and_asked_again_with_consent(world: 
         assert await count(service, "delivery where recipient = 'dmp' and reason = 'dmp-consent-missing'") == 4
         async with asking(service) as client:
             document = (await client.get("/fhir/DocumentReference?_count=1")).json()["entry"][0]["resource"]
+            worker = document["subject"]["reference"]
+            trail = (await client.get(f"/fhir/AuditEvent?patient={worker}&_count=200")).json()["entry"]
+            denied = [one["resource"] for one in trail if one["resource"]["type"]["code"] == "110113"]
+            assert [(one["outcome"], one["outcomeDesc"]) for one in denied] == [("4", "dmp-consent-missing")] * 4
             consent = {
                 "resourceType": "Consent",
                 "status": "active",

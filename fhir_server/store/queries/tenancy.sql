@@ -1,7 +1,7 @@
 -- name: prepare
 -- What belongs to the cluster and no dump of a database carries: the role that policies hold, its rights here, and which
 -- functions of PostgreSQL say nothing of the rows that they are asked about, so that they may search behind a policy
--- (they compare, and raise nothing). Each only where it is missing and this session may.
+-- (they compare, and raise nothing). The trail is only appended to. Each only where it is missing and this session may.
 do $$
 declare
     app constant name := 'dmst_app';
@@ -23,6 +23,7 @@ begin
                    and pg_has_role(c.relowner, 'member') and not has_table_privilege(app, c.oid, 'insert')) then
             execute format('grant usage on schema %I to %I', here, app);
             execute format('grant select, insert, update, delete on all tables in schema %I to %I', here, app);
+            execute format('revoke update, delete on access, access_seal, access_anchor from %I', app);
             execute format('grant usage, select on all sequences in schema %I to %I', here, app);
             execute format('grant execute on all functions in schema %I to %I', here, app);
         end if;
