@@ -42,7 +42,7 @@ format: $(STAMP) ## Format the code
 	@$(BIN)/ruff check --fix .
 
 lock: ## Resolve every dependency again, together, with hashes
-	@uv pip compile pyproject.toml --extra embedded --extra otel --extra s3 --group dev --python-version 3.11 --universal \
+	@uv pip compile pyproject.toml --extra embedded --extra otel --extra pkcs11 --extra s3 --group dev --python-version 3.11 --universal \
 	  --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --no-annotate -q -o requirements.lock
 
 bench: $(STAMP) ## Measure; the results go to bench/results and docs/performance.md

@@ -43,6 +43,8 @@ app.add_typer(delegations_app, name="delegations")
 app.add_typer(workers_app, name="workers")
 app.add_typer(lot_app, name="lot")
 app.add_typer(review_app, name="review")
+keys_app = typer.Typer(help="The keys under which documents are encrypted.", no_args_is_help=True)
+app.add_typer(keys_app, name="keys")
 
 out = Console()
 err = Console(stderr=True)
@@ -593,6 +595,28 @@ def lot_list(data: Data = None) -> None:
     _run(run)
 
 
+@lot_app.command("manifest")
+def lot_manifest(
+    lot: str,
+    target: Annotated[Path, typer.Argument(help="File that is written.")],
+    data: Data = None,
+) -> None:
+    """Write the manifest of a lot as it was received, to be verified by other means."""
+    settings = _settings(data)
+
+    async def run() -> None:
+        from fhir_server.outcomes import NotFound
+        from fhir_server.store.scan_lots import ScanLots
+
+        async with _parts(settings) as parts:
+            row = await ScanLots(parts.database).read(lot)
+            if row is None:
+                raise NotFound("There is no such lot")
+            target.write_bytes(b"".join([chunk async for chunk in parts.blobs.chunks(row.manifest_sha256)]))
+
+    _run(run)
+
+
 @review_app.command("list")
 def review_list(data: Data = None) -> None:
     """List the folders that wait, with the reasons and the candidates (ids only)."""
@@ -632,6 +656,155 @@ def review_attach(
         out.print("attached")
 
     _run(run)
+
+
+@keys_app.command("make")
+def keys_make(data: Data = None) -> None:
+    """Make a master key, in the key file or the device. It is used from `keys rotate` on, or from the first start."""
+    settings = _settings(data)
+
+    async def run() -> None:
+        from fhir_server.app import make_master_keys
+
+        masters = make_master_keys(settings)
+        out.print(f"made [bold]{await masters.make()}[/bold] in {masters!r}; back it up before it is used")
+        masters.close()
+
+    _run(run)
+
+
+@keys_app.command("status")
+def keys_status(data: Data = None) -> None:
+    """The master keys and what is wrapped under each, documents in the clear, what waits to be shredded."""
+    settings = _settings(data)
+
+    async def run() -> None:
+        from fhir_server.app import make_master_keys
+        from fhir_server.store.blob_keys import BlobKeys
+        from fhir_server.store.shredding import Shredder
+
+        async with _parts(settings) as parts:
+            masters = make_master_keys(settings)
+            keys = BlobKeys(parts.database, masters)
+            table = Table("master key", "state", "since", "documents", box=None, pad_edge=False)
+            used = await keys.listed()
+            for one in used:
+                state = "current" if one.current else "in use" if one.uses else "may be retired"
+                table.add_row(one.key_id, state, f"{one.since:%Y-%m-%d %H:%M}", str(one.uses))
+            for key_id in sorted(set(await masters.ids()) - {one.key_id for one in used}):
+                table.add_row(key_id, "not used yet", "", "")
+            out.print(table)
+            waiting, shredded = await Shredder(parts.database, parts.blobs).waiting()
+            out.print(
+                f"{await keys.count_plain()} documents in the clear; {waiting} to be shredded, {shredded} shredded"
+            )
+            masters.close()
+
+    _run(run)
+
+
+@keys_app.command("rotate")
+def keys_rotate(
+    to: Annotated[str | None, typer.Option(help="The master key; the newest when not given.")] = None,
+    data: Data = None,
+) -> None:
+    """Use the newest master key from now on, and wrap the keys of all documents anew under it.
+
+    Documents are not touched and everything goes on; interrupted, run it again.
+    """
+    settings = _settings(data)
+
+    async def run() -> None:
+        async with _parts(settings) as parts:
+            keys = _sealed(parts).keys
+            current, wrapped, left = await keys.make_current(to), 0, 1
+            with Progress(console=err, transient=not err.is_terminal) as bar:
+                task = bar.add_task("keys", total=None)
+                while left:
+                    some, left = await keys.rewrap_some()
+                    wrapped += some
+                    bar.update(task, completed=wrapped, total=wrapped + left)
+                    if left and not some:
+                        await asyncio.sleep(0.1)  # another process is at them
+        out.print(f"{current} is current; {wrapped} keys of documents were wrapped anew")
+
+    _run(run)
+
+
+@keys_app.command("retire")
+def keys_retire(key_id: str, data: Data = None) -> None:
+    """Destroy a master key that nothing is wrapped under. Backups of the database from its time need it."""
+    settings = _settings(data)
+
+    async def run() -> None:
+        async with _parts(settings) as parts:
+            await _sealed(parts).keys.retire(key_id)
+        out.print("retired")
+
+    _run(run)
+
+
+@keys_app.command("encrypt")
+def keys_encrypt(data: Data = None) -> None:
+    """Encrypt the documents that were kept in the clear. Everything goes on; interrupted, run it again."""
+    settings = _settings(data)
+
+    async def run() -> int:
+        from fhir_server.store.plain_blobs import seal_all
+
+        async with _parts(settings) as parts:
+            with Progress(console=err, transient=not err.is_terminal) as bar:
+                task = bar.add_task("documents", total=None)
+                found = await seal_all(_sealed(parts), lambda now: bar.update(task, completed=now.encrypted))
+        out.print(f"{found.encrypted} encrypted, {found.already} were already")
+        if found.without_key:
+            out.print(f"{found.without_key} sealed files have no key here (a process that died, or a restored backup)")
+        for sha256 in found.damaged:
+            out.print(f"[red]damaged, left alone:[/red] {sha256}")
+        return 1 if found.damaged else 0
+
+    _run(run)
+
+
+@keys_app.command("shredded")
+def keys_shredded(
+    data: Data = None,
+    as_json: Annotated[Path | None, typer.Option("--json", help="Write all of them as JSON lines here.")] = None,
+) -> None:
+    """What was let go: which content, when, by whom, why, and what became of it."""
+    settings = _settings(data)
+
+    async def run() -> None:
+        from fhir_server.store.shredding import Shredder
+
+        async with _parts(settings) as parts:
+            found = await Shredder(parts.database, parts.blobs).releases(2**31 if as_json else 100)
+        if as_json:
+            lines = [{name: _told(value) for name, value in one._asdict().items()} for one in found]
+            as_json.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+            return
+        table = Table("sha256", "asked", "by", "reason", "outcome", "when", box=None, pad_edge=False)
+        for one in found:
+            when = f"{one.settled:%Y-%m-%d %H:%M}" if one.settled else ""
+            asked = f"{one.asked:%Y-%m-%d %H:%M}"
+            table.add_row(one.sha256.hex(), asked, one.asked_by, one.reason, one.outcome or "waits", when)
+        out.print(table)
+
+    _run(run)
+
+
+def _told(value: object) -> object:
+    return value.hex() if isinstance(value, bytes) else value.isoformat() if isinstance(value, datetime) else value
+
+
+def _sealed(parts: Any) -> Any:
+    """The encrypted store. Raises Conflict where documents are kept in the clear."""
+    from fhir_server.outcomes import Conflict
+    from fhir_server.store.blobs_sealed import SealedBlobs
+
+    if not isinstance(parts.blobs, SealedBlobs) or not parts.blobs.sealing:
+        raise Conflict("Documents are kept in the clear: DMST_FHIR_ENCRYPT_BLOBS is false")
+    return parts.blobs
 
 
 def main() -> None:

@@ -32,7 +32,7 @@ from fhir_server.outbox import recipients as recipient_file
 from fhir_server.outbox.jobs import Jobs
 from fhir_server.outbox.recipients import Recipient
 from fhir_server.outcomes import BadParameter, Failure
-from fhir_server.ports import Adapter, BlobStore
+from fhir_server.ports import Adapter, BlobStore, MasterKeys
 from fhir_server.records.bulk import Bulk
 from fhir_server.records.read import Archive
 from fhir_server.records.trail_anchor import Anchoring
@@ -51,16 +51,20 @@ from fhir_server.settings import Settings, load, secret
 from fhir_server.store import reindex
 from fhir_server.store.access_log import AccessLog
 from fhir_server.store.audit_seals import AuditSeals
+from fhir_server.store.blob_keys import BlobKeys
 from fhir_server.store.blobs import Blobs
+from fhir_server.store.blobs_sealed import SealedBlobs
 from fhir_server.store.clients import Clients
 from fhir_server.store.commit import Commits
 from fhir_server.store.custom_parameters import CustomParameters
 from fhir_server.store.database import Database, migrate, noticing
 from fhir_server.store.expunge import Expunge
+from fhir_server.store.master_keys import KeyFile
 from fhir_server.store.parameter_index import index_forever
 from fhir_server.store.replica import Replica
 from fhir_server.store.role_editions import RoleEditions
 from fhir_server.store.search import Search
+from fhir_server.store.shredding import Shredder
 from fhir_server.store.transient import Transient
 from fhir_server.store.uploads import Uploads
 
@@ -100,6 +104,8 @@ class Parts:
     register: RegisterIntake
     metrics: Metrics
     seals: AuditSeals
+    shredder: Shredder | None
+    """None where documents are kept in the clear: then their bytes stay."""
 
 
 @contextlib.asynccontextmanager
@@ -136,7 +142,9 @@ async def build(settings: Settings, metrics: Metrics | None = None) -> AsyncGene
         await role_editions.refresh()
         await stack.enter_async_context(_beside(role_editions.keep_fresh()))
         await stack.enter_async_context(_beside(parameters.keep_fresh()))
-        blobs = make_blobs(settings, metrics)
+        masters = make_master_keys(settings)
+        stack.callback(masters.close)
+        blobs = await _open_or_sealed(BlobKeys(database, masters), settings, metrics)
         await asyncio.to_thread(blobs.open)
         uploads = Uploads(database, settings.home / "uploads", hours=settings.upload_hours)
         await uploads.open()
@@ -180,6 +188,7 @@ async def build(settings: Settings, metrics: Metrics | None = None) -> AsyncGene
             register,
             metrics,
             AuditSeals(database),
+            Shredder(database, blobs.below) if isinstance(blobs, SealedBlobs) and blobs.sealing else None,
         )
 
 
@@ -228,6 +237,28 @@ def make_blobs(settings: Settings, metrics: Metrics) -> BlobStore:
         access_key=secret(settings.s3_access_key),
         secret_key=secret(settings.s3_secret_key),
     )
+
+
+def make_master_keys(settings: Settings) -> MasterKeys:
+    """The master keys that the settings name: a device, or a file that need not be there."""
+    if settings.pkcs11_module is None:
+        return KeyFile(settings.key_file)
+    from fhir_server.store.master_keys_pkcs11 import DeviceKeys  # an extra, for those who have such a device
+
+    pin = secret(settings.pkcs11_pin)
+    return DeviceKeys(settings.pkcs11_module, settings.pkcs11_token, pin, tenant=settings.tenant)
+
+
+async def _open_or_sealed(keys: BlobKeys, settings: Settings, metrics: Metrics) -> BlobStore:
+    """The blob store as others see it: encrypted as soon as there is a master key, which the first start makes.
+
+    Raises Unavailable or Damaged where a master key in use is not here, or is another.
+    """
+    if not await keys.start(make=settings.encrypt_blobs):
+        return make_blobs(settings, metrics)
+    if settings.pkcs11_module is None and settings.keys is None:
+        log.warning("the master keys lie beside the documents: set DMST_FHIR_KEYS to a folder elsewhere")
+    return SealedBlobs(make_blobs(settings, Metrics()), keys, metrics, sealing=settings.encrypt_blobs)
 
 
 def _warn(settings: Settings) -> None:
@@ -304,6 +335,7 @@ def make_service(parts: Parts, page_links: PageLinks) -> Service:
         parts.uploads,
         expunge,
         parts.parameters,
+        parts.shredder,
     )
 
 

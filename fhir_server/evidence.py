@@ -111,7 +111,7 @@ async def _check_content(parts: Parts, document: Mapping[str, Any]) -> list[Chec
             sha1.update(chunk)
             size += len(chunk)
     except Failure as failure:
-        return [Check("Contenu", "fail", failure.diagnostics)]
+        return [Check("Empreinte SHA-256 du contenu", "fail", failure.diagnostics)]
     return [
         _equal("Empreinte SHA-256 du contenu", sha256.hexdigest(), _sha256_of(attachment)),
         _equal("Empreinte SHA-1 (Attachment.hash)", sha1.hexdigest(), _hash_of(attachment)),
@@ -140,7 +140,7 @@ async def _check_delivery(parts: Parts, origin: Origin, document: Mapping[str, A
     try:
         manifest = await _bytes(parts, origin.manifest_sha256)
     except Failure as failure:
-        return [Check("Manifeste du lot", "fail", failure.diagnostics)]
+        return [Check("Empreinte SHA-256 du manifeste", "fail", failure.diagnostics)]
     kept = hashlib.sha256(manifest).digest()
     checks = [_equal("Empreinte SHA-256 du manifeste", kept.hex(), origin.manifest_sha256.hex())]
     listed = next(
@@ -159,10 +159,15 @@ async def _check_seal(parts: Parts, origin: Origin, manifest: bytes) -> list[Che
     if signature is None:
         return [Check("Scellé du lot", "absent", "le lot a été reçu sans scellé")]
     trust = parts.settings.seal_trust
+    try:
+        signature_bytes = await _bytes(parts, bytes.fromhex(signature))
+        token_bytes = await _bytes(parts, bytes.fromhex(token)) if token else None
+    except Failure as failure:
+        return [Check("Scellé du lot (CMS)", "fail", failure.diagnostics)]
     seal = verify(
         manifest,
-        await _bytes(parts, bytes.fromhex(signature)),
-        await _bytes(parts, bytes.fromhex(token)) if token else None,
+        signature_bytes,
+        token_bytes,
         [trust.read_bytes()] if trust else [],
         at=origin.received,
     )

@@ -193,6 +193,12 @@ class Throttled(Failure):
     status, code = 429, "throttled"
 
 
+class Damaged(Failure):
+    """What is kept of a document is not what was received: nothing of it is given out."""
+
+    status, code = 500, "exception"
+
+
 class Unavailable(Failure):
     """A part that this request needs is out of reach for the moment."""
 

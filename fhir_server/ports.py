@@ -3,7 +3,7 @@
 An adapter answers, it does not raise: a refusal by a remote party is ordinary life (docs/adr/0005).
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -64,6 +64,45 @@ class BlobStore(Protocol):
 
     async def answers(self) -> bool:
         """Can something be kept now?"""
+        ...
+
+    async def delete(self, sha256: bytes) -> None:
+        """Forget a blob that nothing names any more; one that is not there is forgotten already."""
+        ...
+
+    def names(self) -> AsyncIterator[bytes]:
+        """The SHA-256 of every blob, in any order; one that comes or goes meanwhile may be missed."""
+        ...
+
+
+class MasterKeys(Protocol):
+    """The keys under which the keys of documents are wrapped. They have names, and never leave.
+
+    A key that is not here, or a device that does not answer, is Unavailable; a wrapping that does not open is Damaged.
+    """
+
+    async def ids(self) -> Sequence[str]:
+        """The names of the keys that are here, the newest last."""
+        ...
+
+    async def make(self) -> str:
+        """A new key; its name."""
+        ...
+
+    async def forget(self, key_id: str) -> None:
+        """Destroy a key: what is wrapped under it, here or in any backup, is never opened again."""
+        ...
+
+    async def wrap(self, key_id: str, secret: bytes, context: bytes) -> bytes:
+        """A secret wrapped under a key; it opens with the same context only (AES-256-GCM, context as AAD)."""
+        ...
+
+    async def unwrap(self, key_id: str, wrapped: bytes, context: bytes) -> bytes:
+        """The secret again."""
+        ...
+
+    def close(self) -> None:
+        """Let go of a device."""
         ...
 
 

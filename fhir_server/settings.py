@@ -58,6 +58,15 @@ class Settings(BaseSettings):
     s3_region: str = Field(default="us-east-1", description="Region of the S3 bucket.")
     s3_access_key: SecretStr | None = Field(default=None, description="Access key of the S3 bucket.")
     s3_secret_key: SecretStr | None = Field(default=None, description="Secret key of the S3 bucket.")
+    encrypt_blobs: bool = Field(default=True, description="Are documents encrypted at rest?")
+    keys: Path | None = Field(
+        default=None, description="Folder of the master keys of documents; under `data` when unset."
+    )
+    pkcs11_module: Path | None = Field(
+        default=None, description="PKCS#11 library of the device that holds the master keys; none when unset."
+    )
+    pkcs11_token: str = Field(default="dmst-fhir", description="Label of the token in that device.")
+    pkcs11_pin: SecretStr | None = Field(default=None, description="PIN of that token.")
     connections: int = Field(default=6, ge=2, le=64, description="PostgreSQL connections per process.")
     statement_timeout_ms: int = Field(default=15_000, ge=100, description="Longest time that one query may take.")
     audit_sync: bool = Field(
@@ -164,6 +173,11 @@ class Settings(BaseSettings):
     @cached_property
     def blob_folder(self) -> Path:
         return Path(self.blobs) / self.tenant_folder if self.blobs else self.home / "blobs"
+
+    @cached_property
+    def key_file(self) -> Path:
+        """The master keys of this tenant, where no device holds them."""
+        return (self.keys / self.tenant_folder if self.keys else self.home / "keys") / "master-keys.json"
 
     @cached_property
     def incoming_folder(self) -> Path:

@@ -121,6 +121,8 @@ async def _tidy(parts: Parts, drop_folder: DropFolder) -> None:
             await parts.lots.forget_abandoned()
             await parts.uploads.purge()
             await parts.bulk.purge()
+            if parts.shredder is not None:
+                await parts.shredder.settle()
             if days := parts.settings.keep_done_days:
                 await asyncio.to_thread(drop_folder.forget, days)
         except Exception:

@@ -25,8 +25,9 @@ from fhir_server.app import Parts
 from fhir_server.r4.search_parameters import REGISTRY
 from fhir_server.settings import Settings
 from fhir_server.store.database import Database, migrate
-from tests.support import EVERYTHING, ROLE, Caller, Server, run_aside, serving, settings_of
+from tests.support import EVERYTHING, PIN, ROLE, Caller, Server, run_aside, serving, settings_of
 
+SOFTHSM = Path("/usr/lib/softhsm/libsofthsm2.so")
 SYSTEM_POSTGRES = Path("/usr/lib/postgresql/15/bin")
 TEMPLATE = "migrated"
 # Nothing here has to outlive a power cut, and a flush of the disk is what a test spends most of its time in.
@@ -113,6 +114,25 @@ def system_cluster(folder: Path) -> Iterator[str]:
 def prepared() -> set[str]:
     """The clusters in which the template database is there."""
     return set()
+
+
+@pytest.fixture(scope="session")
+def softhsm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A token of SoftHSM2 in a folder of its own; skips where the Debian package `softhsm2` is not."""
+    pytest.importorskip("pkcs11", reason="the extra pkcs11 is not installed")
+    if not SOFTHSM.exists() or not shutil.which("softhsm2-util"):
+        pytest.skip("the system has no SoftHSM2 (Debian package softhsm2)")
+    folder = tmp_path_factory.mktemp("softhsm")
+    (folder / "tokens").mkdir()
+    (folder / "softhsm2.conf").write_text(f"directories.tokendir = {folder / 'tokens'}\n")
+    before = os.environ.get("SOFTHSM2_CONF")
+    os.environ["SOFTHSM2_CONF"] = str(folder / "softhsm2.conf")
+    command = ["softhsm2-util", "--init-token", "--free", "--label", "dmst", "--pin", PIN, "--so-pin", PIN]
+    subprocess.run(command, check=True, capture_output=True)
+    yield SOFTHSM
+    os.environ.pop("SOFTHSM2_CONF")
+    if before:
+        os.environ["SOFTHSM2_CONF"] = before
 
 
 @contextlib.contextmanager

@@ -25,6 +25,8 @@ Result = TypeVar("Result")
 
 EVERYTHING = ("system/*.cruds",)
 ROLE = "external-system"
+PIN = "1234"
+"""Of the token of SoftHSM2 of the tests."""
 FHIR_JSON = {"content-type": "application/fhir+json"}
 FOLDERS = "urn:test:folder"
 """The identifier system of the workers below."""

@@ -10,6 +10,7 @@ from fhir_server.rest.page_links import PageLinks
 from fhir_server.settings import Settings
 from fhir_server.store.custom_parameters import CustomParameters
 from fhir_server.store.expunge import Expunge
+from fhir_server.store.shredding import Shredder
 from fhir_server.store.uploads import Uploads
 
 
@@ -24,6 +25,7 @@ class Service:
     uploads: Uploads
     expunge: Expunge
     parameters: CustomParameters
+    shredder: Shredder | None
 
     @property
     def base(self) -> str:

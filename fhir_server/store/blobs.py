@@ -12,8 +12,10 @@ import hashlib
 import os
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from fhir_server.metrics import Metrics
 from fhir_server.outcomes import NotFound, StorageFull, TooLarge, Unavailable
@@ -23,6 +25,8 @@ CHUNK = 512 * 1024
 PIECE = 1024 * 1024
 ABANDONED_SECONDS = 3600.0
 IN, OUT = ("in",), ("out",)
+
+Result = TypeVar("Result")
 
 
 class Tally:
@@ -60,6 +64,16 @@ async def pieces(chunks: AsyncIterator[bytes]) -> AsyncGenerator[list[bytes]]:
         yield gathered
 
 
+class Aside:
+    """Threads for work on blobs. Who calls `put_file` holds one of the event loop: this work must not need another."""
+
+    def __init__(self, threads: int = 8) -> None:
+        self._threads = ThreadPoolExecutor(threads, "blobs")
+
+    async def __call__(self, work: Callable[..., Result], *given: object) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *given)
+
+
 class Blobs:
     """A content-addressed folder (`fhir_server.ports.BlobStore`)."""
 
@@ -67,6 +81,7 @@ class Blobs:
         self._folder = folder
         self._metrics = metrics or Metrics()
         self._incoming = folder / "incoming"
+        self._aside = Aside()
 
     def open(self) -> None:
         """Make the folder, for this user alone, and remove what was being received when a process died."""
@@ -84,7 +99,7 @@ class Blobs:
     async def size(self, sha256: bytes) -> int:
         """Raises NotFound when the blob is not here."""
         with _reading():
-            return (await asyncio.to_thread(self.path(sha256).stat)).st_size
+            return (await self._aside(self.path(sha256).stat)).st_size
 
     async def answers(self) -> bool:
         """May a file be made?"""
@@ -92,21 +107,22 @@ class Blobs:
 
     async def put(self, chunks: AsyncIterator[bytes], *, largest: int) -> Blob:
         """Keep a stream. Raises TooLarge beyond `largest` bytes, StorageFull when the disk is."""
-        loop = asyncio.get_running_loop()
         with writing():
-            incoming = await asyncio.to_thread(_Incoming, self._incoming, largest)
+            incoming = await self._aside(_Incoming, self._incoming, largest)
         under_way: asyncio.Future[None] | None = None
         try:
             with self._metrics.traces.span("blob write"):
                 async for piece in pieces(chunks):
                     if under_way:
                         await under_way
-                    under_way = loop.run_in_executor(None, incoming.write, piece)  # while the next piece arrives
+                    under_way = asyncio.ensure_future(
+                        self._aside(incoming.write, piece)
+                    )  # while the next piece arrives
                     self._metrics.blob_bytes.add(IN, sum(map(len, piece)))
                 if under_way:
                     await under_way
             with writing():
-                return await asyncio.to_thread(self._keep, incoming)
+                return await self._aside(self._keep, incoming)
         except OSError as error:
             raise _translated(error) from error
         finally:
@@ -138,7 +154,7 @@ class Blobs:
     async def chunks(self, sha256: bytes, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         """The bytes from `start`, at most `length` of them. Raises NotFound."""
         with _reading():
-            descriptor = await asyncio.to_thread(os.open, self.path(sha256), os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = await self._aside(os.open, self.path(sha256), os.O_RDONLY | os.O_CLOEXEC)
         reading = contextlib.ExitStack()
         reading.enter_context(self._metrics.traces.span("blob read"))
         try:
@@ -151,7 +167,7 @@ class Blobs:
                     if _in_memory(descriptor, start + wanted - 1):
                         chunk = os.pread(descriptor, wanted, start)
                     else:
-                        chunk = await asyncio.to_thread(os.pread, descriptor, wanted, start)
+                        chunk = await self._aside(os.pread, descriptor, wanted, start)
                 if not chunk:
                     raise Unavailable("The content of this document ends before its end")
                 start += len(chunk)
@@ -161,10 +177,24 @@ class Blobs:
             reading.close()
             os.close(descriptor)
 
+    async def delete(self, sha256: bytes) -> None:
+        """Forget a blob that nothing names any more."""
+        with writing():
+            await self._aside(self._forget, sha256)
+
+    async def names(self) -> AsyncIterator[bytes]:
+        """Every blob, folder by folder."""
+        for folder in await self._aside(sorted, self._folder.glob("[0-9a-f][0-9a-f]/[0-9a-f][0-9a-f]")):
+            for name in await self._aside(os.listdir, folder):
+                yield bytes.fromhex(name)
+
     @contextlib.contextmanager
     def as_file(self, sha256: bytes) -> Generator[Path]:
         """The blob itself: to be read, not to be changed."""
         yield self.path(sha256)
+
+    def _forget(self, sha256: bytes) -> None:
+        self.path(sha256).unlink(missing_ok=True)
 
     def _keep(self, incoming: "_Incoming") -> Blob:
         blob = incoming.finish()

@@ -22,7 +22,7 @@ from obstore.store import S3Store
 
 from fhir_server.outcomes import NotFound, StorageFull, Unavailable
 from fhir_server.ports import Blob
-from fhir_server.store.blobs import CHUNK, PIECE, Tally, pieces
+from fhir_server.store.blobs import CHUNK, PIECE, Aside, Tally, pieces
 
 SMALL = 8 * 1024 * 1024
 PART = 8 * 1024 * 1024
@@ -55,6 +55,7 @@ class S3Blobs:
 
     def __init__(self, store: S3Store) -> None:
         self._store = store
+        self._aside = Aside()
 
     def key(self, sha256: bytes) -> str:
         name = sha256.hex()
@@ -91,7 +92,7 @@ class S3Blobs:
         begun: list[bytes] = []
         size = 0
         async for piece in arriving:
-            await asyncio.to_thread(tally.add, piece)
+            await self._aside(tally.add, piece)
             begun += piece
             size += sum(map(len, piece))
             if size > SMALL:
@@ -116,7 +117,7 @@ class S3Blobs:
                 yield chunk
             begun.clear()
             async for piece in arriving:
-                await asyncio.to_thread(tally.add, piece)
+                await self._aside(tally.add, piece)
                 yield b"".join(piece)
 
         name = f"{INCOMING}/{secrets.token_hex(16)}"
@@ -165,6 +166,20 @@ class S3Blobs:
             found = await obstore.get_async(self._store, self.key(sha256), options={"range": asked} if asked else None)
             async for chunk in found.stream(min_chunk_size=CHUNK):
                 yield bytes(chunk)
+
+    async def delete(self, sha256: bytes) -> None:
+        """Forget a blob that nothing names any more. Where the bucket keeps versions, they stay."""
+        with _translating(), contextlib.suppress(FileNotFoundError):
+            await obstore.delete_async(self._store, self.key(sha256))
+
+    async def names(self) -> AsyncIterator[bytes]:
+        """Every blob."""
+        with _translating():
+            async for batch in obstore.list(self._store):
+                for one in batch:
+                    name = one["path"].rpartition("/")[2]
+                    if one["path"] == f"{name[:2]}/{name[2:4]}/{name}":
+                        yield bytes.fromhex(name)
 
     @contextlib.contextmanager
     def as_file(self, sha256: bytes) -> Generator[Path]:

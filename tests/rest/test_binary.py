@@ -357,8 +357,9 @@ async def test_a_document_lost_on_disk_is_not_found(
     fhir_client: httpx.AsyncClient, binary: str, server: Server
 ) -> None:
     """An answer, not a broken stream."""
-    digest = hashlib.sha256(PDF).hexdigest()
-    (server.settings.blob_folder / digest[:2] / digest[2:4] / digest).unlink()
+    ((address,),) = await server.rows("select address from blob_key where sha256 = %s", hashlib.sha256(PDF).digest())
+    name = address.hex()
+    (server.settings.blob_folder / name[:2] / name[2:4] / name).unlink()
     answer = await fhir_client.get(binary)
     assert (answer.status_code, codes(answer)) == (404, ["not-found"])
     forms = [{"accept": "application/fhir+json"}, {"accept": "application/fhir+xml"}, {"range": "bytes=0-1,500-501"}]

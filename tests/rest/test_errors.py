@@ -28,8 +28,9 @@ from tests.support import (
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
 ROW = re.compile(r"^\| (\d{3}) \| `([a-z-]+)` \| (\w+) \| (.+?) \| (.+) \|$", re.MULTILINE)
 # Where they are shown instead: the disk of tests/store/test_blobs.py, the images of tests/scans/test_rendition.py,
-# the bug of tests/test_outcomes.py; nothing of FHIR is throttled yet.
-ELSEWHERE = {"StorageFull", "BusinessRule", "Failure", "Throttled"}
+# the bytes of tests/stories/test_documents_are_encrypted.py, the bug of tests/test_outcomes.py; nothing of FHIR is
+# throttled yet.
+ELSEWHERE = {"Damaged", "StorageFull", "BusinessRule", "Failure", "Throttled"}
 
 Ask = Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]
 

@@ -1,11 +1,12 @@
 """Both blob stores: a folder, and an S3 service that runs as a process of its own."""
 
+import asyncio
 import itertools
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,12 @@ import boto3
 import pytest
 
 from fhir_server.ports import BlobStore
+from fhir_server.store.blob_keys import BlobKeys
 from fhir_server.store.blobs import Blobs
 from fhir_server.store.blobs_s3 import connect
+from fhir_server.store.blobs_sealed import SealedBlobs
+from fhir_server.store.database import Database
+from fhir_server.store.master_keys import KeyFile
 
 KEYS = {"access_key": "testing", "secret_key": "testing"}
 _buckets = itertools.count(1)
@@ -84,15 +89,61 @@ def folder_blobs(tmp_path: Path) -> Blobs:
     return blobs
 
 
-@pytest.fixture(params=["folder", "s3"])
-def store(request: pytest.FixtureRequest) -> tuple[BlobStore, Callable[[], list[str]]]:
+@pytest.fixture
+async def keys_database(dsn: str) -> AsyncIterator[Database]:
+    """A migrated database for the keys of blobs."""
+    database = Database(dsn, connections=4, statement_timeout_ms=15_000)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> KeyFile:
+    """A place for master keys."""
+    return KeyFile(tmp_path / "keys" / "master-keys.json")
+
+
+@pytest.fixture
+async def blob_keys(keys_database: Database, key_file: KeyFile) -> BlobKeys:
+    """The keys of blobs, with a first master key."""
+    keys = BlobKeys(keys_database, key_file)
+    await keys.start(make=True)
+    return keys
+
+
+@pytest.fixture
+async def sealed(folder_blobs: Blobs, blob_keys: BlobKeys) -> SealedBlobs:
+    """A folder of encrypted blobs."""
+    return SealedBlobs(folder_blobs, blob_keys)
+
+
+@pytest.fixture(params=["folder", "s3", "sealed folder", "sealed s3"])
+async def store(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncIterator[tuple[BlobStore, Callable[[], list[str]]]]:
     """Each blob store, empty, and what lies in it that has no final name."""
-    if request.param == "s3":
+    if "s3" in request.param:
         bucket: Bucket = request.getfixturevalue("bucket")
-        return bucket.store(), lambda: [*bucket.unfinished(), *(k for k in bucket.objects() if "/incoming/" in k)]
-    folder: Path = request.getfixturevalue("tmp_path")
-    blobs: Blobs = request.getfixturevalue("folder_blobs")
-    return blobs, lambda: [one.name for one in (folder / "blobs" / "incoming").iterdir()]
+        blobs: BlobStore = await asyncio.to_thread(bucket.store)
+
+        def left() -> list[str]:
+            return [*bucket.unfinished(), *(key for key in bucket.objects() if "/incoming/" in key)]
+    else:
+        blobs = Blobs(tmp_path / "blobs")
+        blobs.open()
+
+        def left() -> list[str]:
+            return [one.name for one in (tmp_path / "blobs" / "incoming").iterdir()]
+
+    if "sealed" in request.param:
+        dsn: str = request.getfixturevalue("dsn")
+        database = Database(dsn, connections=4, statement_timeout_ms=15_000)
+        keys = BlobKeys(database, KeyFile(tmp_path / "keys" / "master-keys.json"))
+        await keys.start(make=True)
+        yield SealedBlobs(blobs, keys), left
+        await database.close()
+    else:
+        yield blobs, left
 
 
 @pytest.fixture

@@ -149,3 +149,19 @@ async def test_a_reader_who_leaves_holds_nothing_open(blobs: BlobStore) -> None:
         await chunks.aclose()  # pyright: ignore[reportAttributeAccessIssue] - an asynchronous generator
     await asyncio.sleep(0.2)
     assert len(os.listdir("/proc/self/fd")) <= before + 2
+
+
+async def test_many_files_at_once_do_not_wait_for_each_other(blobs: BlobStore, tmp_path: Path) -> None:
+    """More of them than the event loop has threads: none waits in a thread for work that needs one of those."""
+    many = 2 * (os.cpu_count() or 1) + 12
+    for number in range(many):
+        (tmp_path / str(number)).write_bytes(bytes([number]) * 1_000_000)
+
+    def there_and_back(number: int) -> bytes:
+        blob = blobs.put_file(tmp_path / str(number), largest=MB)
+        with blobs.as_file(blob.sha256) as file:
+            return file.read_bytes()[:1]
+
+    async with asyncio.timeout(60):
+        back = await asyncio.gather(*(asyncio.to_thread(there_and_back, number) for number in range(many)))
+    assert back == [bytes([number]) for number in range(many)]

@@ -34,7 +34,10 @@ async def test_a_server_keeps_its_documents_on_s3(bucket: Bucket, make_settings:
         client = (await server.client(EVERYTHING)).http
         made = await client.put("/fhir/Binary/b", content=document, headers={"content-type": "application/pdf"})
         assert made.status_code == 201
-        assert bucket.objects() == [f"dmst/{digest[:2]}/{digest[2:4]}/{digest}"]
+        ((address,),) = await server.rows("select address from blob_key where sha256 = decode(%s, 'hex')", digest)
+        name = address.hex()
+        assert bucket.objects() == [f"dmst/{name[:2]}/{name[2:4]}/{name}"]
+        assert name != digest, "sealed bytes have a name of their own"
         assert (await client.get("/fhir/Binary/b")).content == document
         part = await client.get("/fhir/Binary/b", headers={"range": "bytes=-7"})
         assert (part.status_code, part.content) == (206, document[-7:])

@@ -62,8 +62,7 @@ async def test_the_bytes_of_one_service_are_not_those_of_the_other(two: tuple[Se
         answer = await http.post("/fhir/Binary", content=b"%PDF-1.4 scan", headers={"content-type": "application/pdf"})
         assert answer.status_code == 201
         kept += [path for path in server.settings.blob_folder.rglob("*") if path.is_file()]
-    assert len({path.name for path in kept}) == 1
-    assert len({path.parent for path in kept}) == 2
+    assert len(kept) == len({path.name for path in kept}) == len({path.parent for path in kept}) == 2
 
 
 async def test_jobs_of_one_service_are_not_worked_on_by_the_other(two: tuple[Server, Server]) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 import orjson
 
 from fhir_server.caller import Caller
-from fhir_server.outcomes import BadParameter, Forbidden, Gone, NotFound
+from fhir_server.outcomes import BadParameter, Failure, Forbidden, Gone, NotFound
 from fhir_server.r4.resource_types import RESOURCE_TYPES, TYPE_NUMBER
 from fhir_server.r4.subjects import patient_in_bytes
 from fhir_server.records import audit
@@ -45,11 +45,14 @@ async def expunge(exchange: Exchange, service: Service) -> Answer:
             raise BadParameter("expungeEverything is about one resource: ask Type/id/$expunge")
         await _delete(exchange, service, resource_type, resource_id)
     trace = partial(_trace, caller, exchange.request_id, resource_type)
-    number, gone = TYPE_NUMBER[resource_type], 0
+    number, gone, by = TYPE_NUMBER[resource_type], 0, caller.client_id
     if "expungePreviousVersions" in wishes:
-        gone += await service.expunge.earlier_versions(number, resource_id, limit=limit, trace=trace)
+        gone += await service.expunge.earlier_versions(number, resource_id, limit=limit, trace=trace, by=by)
     if {"expungeDeletedResources", "expungeEverything"} & set(wishes):
-        gone += await service.expunge.deleted_resources(number, resource_id, limit=limit, trace=trace)
+        gone += await service.expunge.deleted_resources(number, resource_id, limit=limit, trace=trace, by=by)
+    if gone and service.shredder is not None:
+        with suppress(Failure):  # the rows are gone: what cannot be shredded now, the worker shreds within the hour
+            await service.shredder.settle()
     count = {"name": "count", "valueInteger": gone}
     return Answer(200, orjson.dumps({"resourceType": "Parameters", "parameter": [count]}))
 

@@ -30,3 +30,14 @@ where h.rid = n.rid and h.version = n.version
 -- name: drop_resources
 -- These, of which nothing is in the search index: they were deleted.
 delete from resource where rid = any(%s::bigint[]) and deleted
+
+-- name: contents
+-- The bytes that any version of these names.
+select v.blob_sha256 from (select rid, blob_sha256 from resource union all select rid, blob_sha256 from resource_history) v
+where v.rid = any(%s::bigint[]) and v.blob_sha256 is not null
+
+-- name: contents_of_versions
+-- The bytes that these earlier versions name.
+select h.blob_sha256 from resource_history h join unnest(%s::bigint[], %s::integer[]) as n(rid, version)
+  on h.rid = n.rid and h.version = n.version
+where h.blob_sha256 is not null
