@@ -35,8 +35,10 @@ delegations_app = typer.Typer(help="Delegations of the médecin du travail (R462
 workers_app = typer.Typer(help="The register of workers.", no_args_is_help=True)
 lot_app = typer.Typer(help="Scan lots: build one, look at those received.", no_args_is_help=True)
 review_app = typer.Typer(help="Folders that wait for a person.", no_args_is_help=True)
+retention_app = typer.Typer(help="How long documents are kept: holds, lists, destruction.", no_args_is_help=True)
 audit_app = typer.Typer(help="The trail of accesses: verify its seals, hand it out.", no_args_is_help=True)
 app.add_typer(audit_app, name="audit")
+app.add_typer(retention_app, name="retention")
 app.add_typer(clients_app, name="clients")
 app.add_typer(roles_app, name="roles")
 app.add_typer(delegations_app, name="delegations")
@@ -654,6 +656,128 @@ def review_attach(
         async with _parts(settings) as parts:
             await parts.documents.attach(lot, barcode, worker.removeprefix("Patient/"), by=by)
         out.print("attached")
+
+    _run(run)
+
+
+@retention_app.command("hold")
+def retention_hold(
+    patient: Annotated[str, typer.Argument(help="Patient/ID of the worker.")],
+    reason: Annotated[str, typer.Option(help="Why: it is kept in the worker's record.")],
+    by: Annotated[str, typer.Option(help="Who decides (your user name).")],
+    data: Data = None,
+) -> None:
+    """Suspend the destruction of everything of a worker: a claim, a request of an authority."""
+    settings = _settings(data)
+
+    async def run() -> None:
+        from fhir_server.retention.holds import hold
+
+        async with _parts(settings) as parts:
+            flag_id = await hold(parts.door, patient.removeprefix("Patient/"), reason=reason, by=by)
+        out.print(f"held: Flag/{flag_id}")
+
+    _run(run)
+
+
+@retention_app.command("release")
+def retention_release(
+    patient: Annotated[str, typer.Argument(help="Patient/ID of the worker.")],
+    by: Annotated[str, typer.Option(help="Who decides (your user name).")],
+    data: Data = None,
+) -> None:
+    """Lift the holds of a worker."""
+    settings = _settings(data)
+
+    async def run() -> None:
+        from fhir_server.retention.holds import release
+
+        async with _parts(settings) as parts:
+            number = await release(parts.database, parts.door, patient.removeprefix("Patient/"), by=by)
+        out.print(f"released: {number}")
+
+    _run(run)
+
+
+@retention_app.command("due")
+def retention_due(
+    at: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="On which day; today when unset.")] = None,
+    form: Annotated[str, typer.Option("--format", help="table, csv or json; the last two can be approved.")] = "table",
+    data: Data = None,
+) -> None:
+    """List the documents that need not be kept any longer, with the reasons (ids only)."""
+    settings = _settings(data)
+
+    async def run() -> None:
+        from fhir_server.app import make_due_documents
+        from fhir_server.retention.listing import lines
+
+        async with _parts(settings) as parts:
+            due = make_due_documents(parts).at((at or datetime.now(UTC)).date())
+            async for line in lines(due, form):
+                typer.echo(line)
+
+    _run(run)
+
+
+@retention_app.command("approve")
+def retention_approve(
+    file: Annotated[Path, typer.Argument(metavar="LIST", exists=True, dir_okay=False, help="CSV or JSON of `due`.")],
+    by: Annotated[str, typer.Option(help="Who approves (your user name).")],
+    data: Data = None,
+) -> None:
+    """Approve a list: what is on it may be destroyed."""
+    settings = _settings(data)
+
+    async def run() -> None:
+        from fhir_server.retention.approval import approve
+        from fhir_server.store.retention import RetentionRows
+
+        async with _parts(settings) as parts:
+            rows, needed = RetentionRows(parts.database), settings.retention_approvers
+            approved = await approve(rows, file, by=by, needed=needed)
+        out.print(f"list {approved.list_id}: {approved.documents} documents, approved by {len(approved.approvers)}")
+        if approved.missing:
+            out.print(f"{approved.missing} more must approve it")
+
+    _run(run)
+
+
+@retention_app.command("delete")
+def retention_delete(data: Data = None) -> None:
+    """Destroy what is approved and still may be destroyed; status 1 where something was not."""
+    settings = _settings(data)
+
+    async def run() -> int:
+        from fhir_server.app import make_destroyer
+
+        kept = 0
+
+        def tell(fate: Any) -> None:
+            nonlocal kept
+            kept += fate.state != "destroyed"
+            typer.echo(f"{fate.document} {fate.state} {', '.join(fate.why)}".rstrip())
+
+        async with _parts(settings) as parts:
+            await make_destroyer(parts).run(tell)
+            if parts.shredder:
+                await parts.shredder.settle()
+        return 1 if kept else 0
+
+    _run(run)
+
+
+@retention_app.command("lists")
+def retention_lists(data: Data = None) -> None:
+    """The lists that were approved, and what became of their documents."""
+    settings = _settings(data)
+
+    async def run() -> None:
+        from fhir_server.store.retention import RetentionRows
+
+        async with _parts(settings) as parts:
+            for one in await RetentionRows(parts.database).counts():
+                typer.echo(f"{one.list_id} {one.received:%Y-%m-%d} {one.approvals} {one.state} {one.number}")
 
     _run(run)
 

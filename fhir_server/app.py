@@ -47,6 +47,9 @@ from fhir_server.rest.page_links import PageLinks
 from fhir_server.rest.service import Service
 from fhir_server.rest.token import token_route
 from fhir_server.rest.watch import Watch
+from fhir_server.retention import periods
+from fhir_server.retention.destruction import Destroyer
+from fhir_server.retention.due import DueDocuments
 from fhir_server.settings import Settings, load, secret
 from fhir_server.store import reindex
 from fhir_server.store.access_log import AccessLog
@@ -62,6 +65,7 @@ from fhir_server.store.expunge import Expunge
 from fhir_server.store.master_keys import KeyFile
 from fhir_server.store.parameter_index import index_forever
 from fhir_server.store.replica import Replica
+from fhir_server.store.retention import RetentionRows
 from fhir_server.store.role_editions import RoleEditions
 from fhir_server.store.search import Search
 from fhir_server.store.shredding import Shredder
@@ -320,6 +324,24 @@ def make_dispatcher(parts: Parts, adapters: Mapping[str, Adapter]) -> Dispatcher
         settings=parts.settings,
         metrics=parts.metrics,
     )
+
+
+def make_destroyer(parts: Parts) -> Destroyer:
+    """What destroys the documents that lists approve."""
+    return Destroyer(
+        database=parts.database,
+        door=parts.door,
+        expunge=Expunge(parts.database),
+        rows=RetentionRows(parts.database),
+        periods=periods.load(parts.settings),
+        base=parts.settings.public_base,
+        approvals=parts.settings.retention_approvers,
+    )
+
+
+def make_due_documents(parts: Parts) -> DueDocuments:
+    """What looks for documents that need not be kept any longer."""
+    return DueDocuments(parts.database, parts.archive.accesses, periods.load(parts.settings))
 
 
 def make_service(parts: Parts, page_links: PageLinks) -> Service:

@@ -139,6 +139,20 @@ class Settings(BaseSettings):
     retry_attempts: int = Field(default=12, ge=1, description="Attempts after which a delivery is given up.")
     stalled_seconds: float = Field(default=30.0, gt=0, description="Silence after which a worker is taken for dead.")
 
+    retention_chem_years: int = Field(
+        default=50, ge=50, le=200, description="Years after an exposure to dangerous chemicals (R4412-55: at least 50)."
+    )
+    retention_asbestos_years: int = Field(
+        default=50, ge=50, le=200, description="Years after an exposure to asbestos (R4412-55: at least 50)."
+    )
+    retention_bio_years: int = Field(
+        default=40, ge=10, le=200, description="Years after an exposure to biological agents (R4426-9: 10 to 40)."
+    )
+    retention_tmp_days: int = Field(default=90, ge=1, description="Days for which a working copy is kept.")
+    retention_approvers: Literal[1, 2] = Field(
+        default=2, description="Persons who must approve a list before its documents are destroyed."
+    )
+
     exports: Path | None = Field(default=None, description="Folder of bulk data files; under `data` when unset.")
     export_hours: int = Field(default=24, ge=1, description="How long the files of a bulk job are kept.")
     import_folder: Path | None = Field(default=None, description="Folder of the files that $import may name.")

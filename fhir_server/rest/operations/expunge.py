@@ -25,6 +25,8 @@ from terminology.systems import OWN
 MOST: Final = 1000
 """Resources, or versions, that one call removes."""
 WISHES: Final = ("expungeDeletedResources", "expungePreviousVersions", "expungeEverything")
+TRACES: Final = frozenset({"Provenance", "AuditEvent"})
+"""R4624-45-5 C. trav., decret 2016-1673: a trace is not gone before the copy that it is about."""
 
 
 async def expunge(exchange: Exchange, service: Service) -> Answer:
@@ -92,6 +94,6 @@ EXPUNGE: Final = Operation(
     f"{OWN}/OperationDefinition/Resource-expunge",
     expunge,
     frozenset({"type", "instance"}),
-    frozenset(RESOURCE_TYPES),
+    frozenset(RESOURCE_TYPES) - TRACES,
     affects_state=True,
 )

@@ -115,3 +115,26 @@ async def test_a_wish_that_is_not_clear_is_refused(kept: httpx.AsyncClient, path
     """Nothing is removed by mistake."""
     answer = await asked(kept, path, **wishes)
     assert (answer.status_code, codes(answer)) == (400, ["invalid"])
+
+
+async def test_traces_are_never_removed(operator: httpx.AsyncClient) -> None:
+    """Not before the copy that they are about, and not after."""
+    await keep(
+        operator,
+        patient("p"),
+        {
+            "resourceType": "Provenance",
+            "id": "trace",
+            "target": [{"reference": "Patient/p"}],
+            "recorded": "2026-11-01T10:00:00Z",
+            "agent": [{"who": {"display": "test"}}],
+        },
+    )
+    for path, wish in (
+        ("Provenance/trace", "expungeEverything"),
+        ("Provenance", "expungeDeletedResources"),
+        ("Provenance", "expungePreviousVersions"),
+    ):
+        answer = await asked(operator, path, **{wish: True})
+        assert (answer.status_code, codes(answer)) == (405, ["not-supported"])
+    assert (await operator.get("/fhir/Provenance/trace")).status_code == 200
