@@ -8,31 +8,49 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 from fhir_server.outcomes import Forbidden
-from fhir_server.r4.resource_types import TYPE_NUMBER
+from fhir_server.scopes import Permission, constraints_of, grantable
 
-Permission = Literal["c", "r", "u", "d", "s"]
 _SCOPE = re.compile(r"system/(\*|[A-Za-z]+)\.(c?r?u?d?s?)")
 
 ROLES = {
-    # role of a machine: what it is for (the roles of persons come with consent and SMART)
+    # role of a machine: what it is for
     "external-system": "External system that queries FHIR",
     "device-gateway": "Gateway of connected medical devices",
     "operator": "Operator of this service",
+    # role of a person, in the words of art. R4624-45-4 and -5 C. trav.
+    "medecin-travail": "Médecin du travail",
+    "medecin-collaborateur": "Collaborateur médecin",
+    "interne": "Interne en médecine du travail",
+    "infirmier": "Infirmier de santé au travail",
+    "medecin-praticien-correspondant": "Médecin praticien correspondant",
+    "iprp": "Intervenant en prévention des risques professionnels",
+    "assistant": "Assistant de service de prévention et de santé au travail",
+    "medecin-inspecteur": "Médecin inspecteur du travail",
+    "travailleur": "Travailleur",
+    "direction": "Direction et administration du service",
+    "dpo": "Délégué à la protection des données",
+    "technique": "Personnel technique",
 }
+MACHINE_ROLES = frozenset({"external-system", "device-gateway", "operator"})
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An authenticated client, or this service itself at work (`client_id` then starts with `self:`)."""
+    """An authenticated client, a person, or this service itself at work (`client_id` then starts with `self:`).
+
+    `client_id` tells apart whoever must not share pages, jobs and uploads. `professional` is the national identifier of
+    the person who acts (RPPS), `structure` the organisation for which; both where they are known.
+    """
 
     client_id: str
     name: str
     role: str
     scopes: tuple[str, ...]
     purpose: str | None = None
+    professional: str | None = None
+    structure: str | None = None
 
     def may(self, permission: Permission, resource_type: str) -> bool:
         """Does a scope allow it?"""
@@ -42,6 +60,13 @@ class Caller:
         """Raises Forbidden unless a scope allows `permission` on `resource_type`."""
         if not self.may(permission, resource_type):
             raise Forbidden(f"No scope of this client allows '{permission}' on {resource_type}")
+
+    def constraints(self, permission: Permission, resource_type: str) -> tuple[str, ...] | None:
+        """The searches (`category=...`) of which a resource must match one; None for any resource, () for none.
+
+        No scope with a constraint is granted yet (`check_scopes`), so this is None exactly where `may` is true.
+        """
+        return constraints_of(self.scopes, permission, resource_type)
 
     def must_search(self, resource_types: Iterable[str]) -> None:
         """Raises Forbidden unless a scope allows searching on each: a chain asks of the type that it leads to."""
@@ -61,13 +86,8 @@ def _allowed(scopes: tuple[str, ...], resource_type: str) -> frozenset[str]:
 
 
 def check_scopes(scopes: Iterable[str]) -> tuple[str, ...]:
-    """The scopes, sorted and once each. Raises ValueError on one that this server does not understand."""
-    checked = sorted(set(scopes))
-    for scope in checked:
-        match = _SCOPE.fullmatch(scope)
-        if not match or not match[2] or (match[1] != "*" and match[1] not in TYPE_NUMBER):
-            raise ValueError(f"not a scope of this server: {scope}")
-    return tuple(checked)
+    """The scopes, sorted and once each. Raises ValueError on one that this server does not grant."""
+    return tuple(sorted({grantable(scope) for scope in scopes}))
 
 
 def service(name: str) -> Caller:
