@@ -39,6 +39,10 @@ from fhir_server.rest.edge import Edge
 from fhir_server.rest.health import health_routes
 from fhir_server.rest.http import failure_answer
 from fhir_server.rest.metrics import Exposition, metrics_route
+from fhir_server.rest.oauth.assertion import Assertions
+from fhir_server.rest.oauth.certificates import Certificates
+from fhir_server.rest.oauth.key_source import KeySources
+from fhir_server.rest.oauth.outbound import outbound_of
 from fhir_server.rest.openapi import docs_routes
 from fhir_server.rest.page_links import PageLinks
 from fhir_server.rest.service import Service
@@ -307,10 +311,13 @@ def create(settings: Settings | None = None) -> Application:
     async def serving(app: Application) -> AsyncGenerator[None]:
         async with build(settings, watch.metrics) as parts:
             service = make_service(parts, PageLinks(await parts.clients.key("page-links")))
-            authentication = Authentication(parts.clients)
+            certificates = Certificates.of(settings)
+            authentication = Authentication(parts.clients, certificates=certificates)
+            sources = KeySources(outbound_of(settings))
+            assertions = Assertions(parts.clients, parts.transient, sources, settings.token_url)
             app.edge = Edge(service, authentication, watch=watch)
             app.exposition = Exposition(parts.metrics, parts.database)
-            app.include_router(token_route(parts.clients, parts.transient, settings))
+            app.include_router(token_route(parts.clients, parts.transient, settings, assertions, certificates))
             app.include_router(health_routes(parts.database, parts.transient, parts.blobs, watch))
             app.include_router(docs_routes(settings.public_base))
             app.include_router(metrics_route(app.exposition, authentication))
