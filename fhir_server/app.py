@@ -41,6 +41,7 @@ from fhir_server.rest.http import failure_answer
 from fhir_server.rest.metrics import Exposition, metrics_route
 from fhir_server.rest.oauth.assertion import Assertions
 from fhir_server.rest.oauth.certificates import Certificates
+from fhir_server.rest.oauth.issuer import issuer_of
 from fhir_server.rest.oauth.key_source import KeySources
 from fhir_server.rest.oauth.outbound import outbound_of
 from fhir_server.rest.openapi import docs_routes
@@ -312,8 +313,10 @@ def create(settings: Settings | None = None) -> Application:
         async with build(settings, watch.metrics) as parts:
             service = make_service(parts, PageLinks(await parts.clients.key("page-links")))
             certificates = Certificates.of(settings)
-            authentication = Authentication(parts.clients, certificates=certificates)
-            sources = KeySources(outbound_of(settings))
+            outbound = outbound_of(settings)
+            issuer = issuer_of(settings, outbound)
+            authentication = Authentication(parts.clients, issuer=issuer, certificates=certificates)
+            sources = KeySources(outbound)
             assertions = Assertions(parts.clients, parts.transient, sources, settings.token_url)
             app.edge = Edge(service, authentication, watch=watch)
             app.exposition = Exposition(parts.metrics, parts.database)

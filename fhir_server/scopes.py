@@ -139,3 +139,12 @@ def _known(scopes: Iterable[str]) -> Iterable[Scope]:
             yield parse(text)
         except ValueError:
             continue
+
+
+def is_scope(text: str) -> bool:
+    """Whether it is one of SMART, granted here or not."""
+    try:
+        parse(text)
+    except ValueError:
+        return False
+    return True

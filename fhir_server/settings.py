@@ -73,6 +73,17 @@ class Settings(BaseSettings):
 
     token_minutes: int = Field(default=15, ge=1, le=60, description="Life of an access token.")
     token_attempts_per_minute: int = Field(default=20, ge=1, description="Failed token requests allowed per client.")
+    issuer: str | None = Field(
+        default=None, description="Outside issuer whose access tokens are good here too, as its tokens name it."
+    )
+    issuer_audience: str | None = Field(default=None, description="What those tokens call this server (aud).")
+    issuer_jwks: str | None = Field(default=None, description="Where its keys are; found by discovery when unset.")
+    issuer_introspection: str | None = Field(
+        default=None, description="Where it is asked about each token; its signature counts when unset."
+    )
+    issuer_client_id: str | None = Field(default=None, description="This server's name at the introspection.")
+    issuer_client_secret: SecretStr | None = Field(default=None, description="And its secret there.")
+    issuer_roles: Path | None = Field(default=None, description="TOML file of the roles that its claims give.")
     certificate_header: str | None = Field(
         default=None, description="Header in which the TLS proxy hands on the client's certificate; none when unset."
     )

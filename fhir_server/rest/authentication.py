@@ -8,32 +8,32 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from fhir_server.caller import Caller
 from fhir_server.outcomes import Unauthenticated
+from fhir_server.rest.oauth.bearer import Bearer
 from fhir_server.rest.oauth.certificates import Certificates
+from fhir_server.rest.oauth.issuer import Issuer
 from fhir_server.store.clients import Clients
 
 REMEMBERED = 10.0
 MOST_REMEMBERED = 10_000
 
 
-class Bearer(NamedTuple):
-    """Who holds a token, until when it is good (as `time.time`), and the certificate that must come with it."""
-
-    caller: Caller
-    expires: float
-    certificate: bytes | None = None
-
-
 class Authentication:
     """Turns the Authorization header into a Caller. `remembered`: seconds for which a token is not looked up again."""
 
     def __init__(
-        self, clients: Clients, *, certificates: Certificates | None = None, remembered: float = REMEMBERED
+        self,
+        clients: Clients,
+        *,
+        issuer: Issuer | None = None,
+        certificates: Certificates | None = None,
+        remembered: float = REMEMBERED,
     ) -> None:
         self._clients = clients
+        self._issuer = issuer
         self._certificates = certificates or Certificates()
         self._seconds = remembered
         self._remembered: OrderedDict[bytes, tuple[float, Bearer]] = OrderedDict()
@@ -57,7 +57,12 @@ class Authentication:
         return self._at_its_end(bearer, scope)
 
     async def _bearer(self, token: str) -> Bearer:
+        """Tokens of this server have no dots, and those of an issuer that it does not introspect have two."""
+        if self._issuer and "." in token:
+            return await self._issuer.bearer(token)
         holder = await self._clients.holder(token)
+        if holder is None and self._issuer and self._issuer.introspection:
+            return await self._issuer.bearer(token)
         if holder is None:
             raise Unauthenticated("The access token is unknown or has expired")
         caller = Caller(holder.client_id, holder.name, holder.role, tuple(holder.scopes))
