@@ -43,7 +43,9 @@ from fhir_server.rest.oauth.assertion import Assertions
 from fhir_server.rest.oauth.certificates import Certificates
 from fhir_server.rest.oauth.issuer import issuer_of
 from fhir_server.rest.oauth.key_source import KeySources
+from fhir_server.rest.oauth.login import login_of, login_routes
 from fhir_server.rest.oauth.outbound import outbound_of
+from fhir_server.rest.oauth.sessions import Sessions
 from fhir_server.rest.openapi import docs_routes
 from fhir_server.rest.page_links import PageLinks
 from fhir_server.rest.service import Service
@@ -315,12 +317,18 @@ def create(settings: Settings | None = None) -> Application:
             certificates = Certificates.of(settings)
             outbound = outbound_of(settings)
             issuer = issuer_of(settings, outbound)
-            authentication = Authentication(parts.clients, issuer=issuer, certificates=certificates)
+            sessions = Sessions(parts.transient, settings.session_idle_minutes * 60, settings.session_hours * 3600)
+            login = login_of(settings, outbound, sessions, await parts.clients.key("login"))
+            authentication = Authentication(
+                parts.clients, issuer=issuer, sessions=sessions if login else None, certificates=certificates
+            )
             sources = KeySources(outbound)
             assertions = Assertions(parts.clients, parts.transient, sources, settings.token_url)
             app.edge = Edge(service, authentication, watch=watch)
             app.exposition = Exposition(parts.metrics, parts.database)
             app.include_router(token_route(parts.clients, parts.transient, settings, assertions, certificates))
+            if login:
+                app.include_router(login_routes(login))
             app.include_router(health_routes(parts.database, parts.transient, parts.blobs, watch))
             app.include_router(docs_routes(settings.public_base))
             app.include_router(metrics_route(app.exposition, authentication))

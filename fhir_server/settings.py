@@ -73,6 +73,21 @@ class Settings(BaseSettings):
 
     token_minutes: int = Field(default=15, ge=1, le=60, description="Life of an access token.")
     token_attempts_per_minute: int = Field(default=20, ge=1, description="Failed token requests allowed per client.")
+    login_issuer: str | None = Field(
+        default=None, description="OpenID Connect provider at which persons log in, as its tokens name it."
+    )
+    login_discovery: str | None = Field(
+        default=None, description="Where it describes itself; at the usual place when unset."
+    )
+    login_client_id: str | None = Field(default=None, description="Name of this server there.")
+    login_client_secret: SecretStr | None = Field(default=None, description="And its secret there.")
+    login_scope: str = Field(default="openid", description="Scopes that are asked for, with blanks between.")
+    login_acr_values: str | None = Field(default=None, description="How persons should prove who they are.")
+    login_roles: Path | None = Field(default=None, description="TOML file of the roles that its claims give.")
+    session_idle_minutes: int = Field(
+        default=30, ge=1, le=30, description="Longest time of a session without a request."
+    )
+    session_hours: float = Field(default=4.0, gt=0, le=4, description="Longest time of a session in all.")
     issuer: str | None = Field(
         default=None, description="Outside issuer whose access tokens are good here too, as its tokens name it."
     )

@@ -15,6 +15,7 @@ from fhir_server.outcomes import Unauthenticated
 from fhir_server.rest.oauth.bearer import Bearer
 from fhir_server.rest.oauth.certificates import Certificates
 from fhir_server.rest.oauth.issuer import Issuer
+from fhir_server.rest.oauth.sessions import Sessions, has_session
 from fhir_server.store.clients import Clients
 
 REMEMBERED = 10.0
@@ -29,20 +30,27 @@ class Authentication:
         clients: Clients,
         *,
         issuer: Issuer | None = None,
+        sessions: Sessions | None = None,
         certificates: Certificates | None = None,
         remembered: float = REMEMBERED,
     ) -> None:
         self._clients = clients
         self._issuer = issuer
+        self._sessions = sessions
         self._certificates = certificates or Certificates()
         self._seconds = remembered
         self._remembered: OrderedDict[bytes, tuple[float, Bearer]] = OrderedDict()
 
     async def caller(self, authorization: bytes | None, scope: Mapping[str, Any] | None = None) -> Caller:
-        """Raises Unauthenticated without a token, with one that is not good or is bound to another certificate.
+        """Who asks: by a token, or where there is none by the session of a browser.
+
+        Raises Unauthenticated without a token, with one that is not good or is bound to another certificate;
+        Forbidden for a good one without a role here, and for a session that changes something without its CSRF token.
 
         `scope` is that of the request in ASGI, in which certificates are looked for.
         """
+        if authorization is None and self._sessions and scope and has_session(scope):
+            return (await self._sessions.of_request(scope)).caller
         if authorization is None:
             raise Unauthenticated("An access token is needed: Authorization: Bearer ...")
         known = self._remembered.get(authorization)

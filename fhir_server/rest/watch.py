@@ -23,6 +23,10 @@ CLOSE: Final = (b"connection", b"close")
 # What is served beside FHIR, by its path, as the log and the metrics call it.
 BESIDE: Final = {
     "/oauth2/token": "token",
+    "/login": "login",
+    "/login/callback": "login",
+    "/logout": "logout",
+    "/session": "session",
     "/livez": "health",
     "/readyz": "health",
     "/metrics": "metrics",

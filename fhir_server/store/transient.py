@@ -67,17 +67,11 @@ class Transient:
         except (RedisError, OSError):
             raise Unavailable("Redis, which holds the sessions, is out of reach") from None
 
-    async def kept(self, what: str) -> bytes | None:
-        """A value that was kept, while its time lasts. Raises Unavailable."""
+    async def kept(self, what: str, *, prolong: int | None = None) -> bytes | None:
+        """A value that was kept, while its time lasts, which `prolong` begins anew. Raises Unavailable."""
+        key = f"{self._prefix}:kept:{what}"
         try:
-            return _bytes(await self._redis.get(f"{self._prefix}:kept:{what}"))
-        except (RedisError, OSError):
-            raise Unavailable("Redis, which holds the sessions, is out of reach") from None
-
-    async def prolong(self, what: str, seconds: int) -> None:
-        """Another time for a value that is kept; one that is gone stays gone. Raises Unavailable."""
-        try:
-            await self._redis.expire(f"{self._prefix}:kept:{what}", max(seconds, 1))
+            return _bytes(await (self._redis.getex(key, ex=prolong) if prolong else self._redis.get(key)))
         except (RedisError, OSError):
             raise Unavailable("Redis, which holds the sessions, is out of reach") from None
 
