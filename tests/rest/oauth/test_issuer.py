@@ -12,6 +12,8 @@ from urllib.parse import parse_qs
 
 import httpx
 import pytest
+from joserfc import jwt
+from joserfc.jws import JWSRegistry
 from pydantic import SecretStr
 
 from fhir_server.outcomes import BadParameter, Forbidden, Unauthenticated
@@ -188,6 +190,16 @@ async def test_a_good_token_without_a_role_is_forbidden(with_patient: Server, ou
     answer = await get(with_patient, outside.token(**NO_ROLE[case]))
     assert (answer.status_code, codes(answer)) == (403, ["forbidden"])
     assert await with_patient.rows("select outcome from access where interaction = 'read' and outcome = 4") == [(4,)]
+
+
+async def test_what_nobody_must_understand_is_passed_over(with_patient: Server, outside: Outside) -> None:
+    """A member of the header that is not known, a list of many roles: providers have such."""
+    claims = outside.claims(DOCTOR, realm_access={"roles": [f"role-{number}" for number in range(800)]})
+    header = {"alg": "RS256", "kid": "outside", "typ": "at+jwt", "nonce": "x"}
+    registry = JWSRegistry(algorithms=["RS256"], strict_check_header=False)
+    token = jwt.encode(header, claims, outside.keys.key, registry=registry)
+    assert len(token) > 10_000
+    assert (await get(with_patient, token)).status_code == 200
 
 
 async def test_amr_is_a_second_factor_too(with_patient: Server, outside: Outside) -> None:
