@@ -9,7 +9,7 @@ import sys
 
 NAMED = {"rest": "bench.rest.command", "report": "bench.rest.report", "searches": "bench.searches"}
 FULL = {"lots": (), "reads": ()}
-ALONE = frozenset({"lots", "reads", "index_shapes", "bulk", "binaries", "crash", "full_text", "audit"})
+ALONE = frozenset({"lots", "reads", "index_shapes", "bulk", "binaries", "crash", "full_text", "audit", "tokens"})
 QUICK = {
     "lots": ("--documents", "400", "--json", "bench/results/quick/lots.json"),
     "reads": ("--documents", "20000", "--seconds", "5", "--json", "bench/results/quick/reads.json"),

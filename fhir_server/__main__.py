@@ -18,7 +18,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from fhir_server import logs
-from fhir_server.caller import ROLES, check_scopes
+from fhir_server.caller import MACHINE_ROLES, check_scopes
 from fhir_server.listening import listening
 from fhir_server.outcomes import Failure
 from fhir_server.settings import Settings, load
@@ -52,6 +52,8 @@ out = Console()
 err = Console(stderr=True)
 
 Data = Annotated[Path | None, typer.Option("--data", help="Folder of everything kept on disk (DMST_FHIR_DATA).")]
+Jwks = Annotated[Path | None, typer.Option("--jwks", help="File of its public keys (JSON Web Key Set).")]
+JwksUri = Annotated[str | None, typer.Option("--jwks-uri", help="https address where it publishes them.")]
 
 
 def _settings(data: Path | None = None, **more: Any) -> Settings:
@@ -356,26 +358,70 @@ def demo(
 def clients_add(
     name: str,
     scope: Annotated[list[str], typer.Option(help="SMART v2 system scope, such as system/DocumentReference.rs")],
-    role: Annotated[str, typer.Option(help=f"One of: {', '.join(ROLES)}.")] = "external-system",
-    purpose: Annotated[str | None, typer.Option(help="What it sees records for, such as PUBHLTH.")] = None,
-    worker: Annotated[str | None, typer.Option(help="Id of the Patient who looks at his own record.")] = None,
+    role: Annotated[str, typer.Option(help=f"One of: {', '.join(sorted(MACHINE_ROLES))}.")] = "external-system",
+    jwks: Jwks = None,
+    jwks_uri: JwksUri = None,
+    certificate_bound: Annotated[
+        bool, typer.Option("--certificate-bound", help="Its tokens are good only with its TLS certificate.")
+    ] = False,
     data: Data = None,
 ) -> None:
-    """Add a client; its secret is shown this once."""
+    """Add a client; its secret is shown this once. With --jwks or --jwks-uri it signs, and has no secret."""
     settings = _settings(data)
     try:
         scopes = check_scopes(scope)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    if role not in ROLES:
-        raise typer.BadParameter(f"role must be one of {', '.join(ROLES)}")
+    if role not in MACHINE_ROLES:
+        raise typer.BadParameter(f"role must be one of {', '.join(sorted(MACHINE_ROLES))}")
+    keys = _checked_keys(settings, jwks, jwks_uri) if jwks or jwks_uri else None
 
     async def run() -> None:
         async with _parts(settings) as parts:
-            client_id, secret = await parts.clients.add(name, scopes, role, purpose=purpose, worker=worker)
-        out.print_json(json.dumps({"client_id": client_id, "client_secret": secret, "scope": " ".join(scopes)}))
+            if keys:
+                client_id = await parts.clients.add_with_keys(
+                    name, scopes, role, **keys, certificate_bound=certificate_bound
+                )
+                shown = {"client_id": client_id}
+            else:
+                client_id, secret = await parts.clients.add(name, scopes, role, certificate_bound=certificate_bound)
+                shown = {"client_id": client_id, "client_secret": secret}
+        out.print_json(json.dumps({**shown, "scope": " ".join(scopes)}))
 
     _run(run)
+
+
+@clients_app.command("keys")
+def clients_keys(client_id: str, jwks: Jwks = None, jwks_uri: JwksUri = None, data: Data = None) -> None:
+    """Replace the public keys of a client that signs; from the next token request on only these count."""
+    settings = _settings(data)
+    keys = _checked_keys(settings, jwks, jwks_uri)
+
+    async def run() -> int:
+        async with _parts(settings) as parts:
+            done = await parts.clients.replace_keys(client_id, **keys)
+        out.print("replaced" if done else "no such client that signs, or it is disabled")
+        return 0 if done else 1
+
+    _run(run)
+
+
+def _checked_keys(settings: Settings, jwks: Path | None, jwks_uri: str | None) -> dict[str, str]:
+    """The one of the two that is given, where it is right."""
+    from fhir_server.rest.oauth.outbound import outbound_of
+    from fhir_server.rest.oauth.public_keys import registered
+
+    if (jwks is None) == (jwks_uri is None):
+        raise typer.BadParameter("give one of --jwks and --jwks-uri")
+    try:
+        if jwks_uri is not None:
+            return {"jwks_uri": str(outbound_of(settings).check(jwks_uri))}
+        assert jwks
+        text = jwks.read_text(encoding="utf-8")
+        registered(text)
+    except (ValueError, OSError) as error:
+        raise typer.BadParameter(str(error)) from None
+    return {"jwks": text}
 
 
 @clients_app.command("list")
@@ -386,7 +432,7 @@ def clients_list(data: Data = None) -> None:
     async def run() -> None:
         async with _parts(settings) as parts:
             listed = await parts.clients.everybody()
-        table = Table("client_id", "name", "role", "scopes", "since", "disabled", box=None, pad_edge=False)
+        table = Table("client_id", "name", "role", "scopes", "proof", "since", "disabled", box=None, pad_edge=False)
         for client in listed:
             disabled = client.disabled.date().isoformat() if client.disabled else ""
             table.add_row(
@@ -394,6 +440,7 @@ def clients_list(data: Data = None) -> None:
                 client.name,
                 client.role,
                 " ".join(client.scopes),
+                client.proof,
                 client.created.date().isoformat(),
                 disabled,
             )
@@ -474,7 +521,7 @@ def roles_history(data: Data = None) -> None:
 
 @delegations_app.command("give")
 def delegations_give(
-    client_id: str,
+    who: Annotated[str, typer.Argument(help="Identifier (RPPS) that the provider gives of the person.")],
     by: Annotated[str, typer.Option(help="The médecin du travail who delegates.")],
     days: Annotated[int, typer.Option(min=1, max=366)] = 365,
     data: Data = None,
@@ -486,20 +533,20 @@ def delegations_give(
 
     async def run() -> None:
         async with _parts(settings) as parts:
-            await parts.role_editions.delegate(client_id, by, *in_days(days))
+            await parts.role_editions.delegate(who, by, *in_days(days))
         out.print("recorded")
 
     _run(run)
 
 
 @delegations_app.command("end")
-def delegations_end(client_id: str, data: Data = None) -> None:
+def delegations_end(who: str, data: Data = None) -> None:
     """End the delegations of somebody; what they allowed is closed within ten seconds."""
     settings = _settings(data)
 
     async def run() -> int:
         async with _parts(settings) as parts:
-            ended = await parts.role_editions.end(client_id)
+            ended = await parts.role_editions.end(who)
         out.print(f"{ended} ended")
         return 0 if ended else 1
 

@@ -42,6 +42,13 @@ from fhir_server.rest.edge import Edge
 from fhir_server.rest.health import health_routes
 from fhir_server.rest.http import failure_answer
 from fhir_server.rest.metrics import Exposition, metrics_route
+from fhir_server.rest.oauth.assertion import Assertions
+from fhir_server.rest.oauth.certificates import Certificates
+from fhir_server.rest.oauth.issuer import issuer_of
+from fhir_server.rest.oauth.key_source import KeySources
+from fhir_server.rest.oauth.login import login_of, login_routes
+from fhir_server.rest.oauth.outbound import outbound_of
+from fhir_server.rest.oauth.sessions import Sessions
 from fhir_server.rest.openapi import docs_routes
 from fhir_server.rest.page_links import PageLinks
 from fhir_server.rest.service import Service
@@ -404,10 +411,21 @@ def create(settings: Settings | None = None) -> Application:
     async def serving(app: Application) -> AsyncGenerator[None]:
         async with build(settings, watch.metrics) as parts:
             service = make_service(parts, PageLinks(await parts.clients.key("page-links")))
-            authentication = Authentication(parts.clients)
+            certificates = Certificates.of(settings)
+            outbound = outbound_of(settings)
+            issuer = issuer_of(settings, outbound)
+            sessions = Sessions(parts.transient, settings.session_idle_minutes * 60, settings.session_hours * 3600)
+            login = login_of(settings, outbound, sessions, await parts.clients.key("login"))
+            authentication = Authentication(
+                parts.clients, issuer=issuer, sessions=sessions if login else None, certificates=certificates
+            )
+            sources = KeySources(outbound)
+            assertions = Assertions(parts.clients, parts.transient, sources, settings.token_url)
             app.edge = Edge(service, authentication, watch=watch)
             app.exposition = Exposition(parts.metrics, parts.database)
-            app.include_router(token_route(parts.clients, parts.transient, settings))
+            app.include_router(token_route(parts.clients, parts.transient, settings, assertions, certificates))
+            if login:
+                app.include_router(login_routes(login))
             app.include_router(health_routes(parts.database, parts.transient, parts.blobs, watch))
             app.include_router(docs_routes(settings.public_base))
             app.include_router(metrics_route(app.exposition, authentication))

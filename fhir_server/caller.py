@@ -8,24 +8,28 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 from fhir_server import roles
 from fhir_server.outcomes import Forbidden
-from fhir_server.r4.resource_types import TYPE_NUMBER
+from fhir_server.scopes import Permission, constraints_of, grantable
 from fhir_server.sight import EVERYTHING, Sight, own_hash
 
-Permission = Literal["c", "r", "u", "d", "s"]
 _SCOPE = re.compile(r"system/(\*|[A-Za-z]+)\.(c?r?u?d?s?)")
 
 ROLES = {code: role.label for code, role in roles.of_the_law().items()}
 """Roles of persons and of machines, and what they are called."""
 _ITSELF = "self:"
+MACHINE_ROLES = frozenset({"external-system", "device-gateway", "operator"})
+"""Those that a client with a secret or a key may have: persons log in."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An authenticated client, or this service itself at work (`client_id` then starts with `self:`)."""
+    """An authenticated client, a person, or this service itself at work (`client_id` then starts with `self:`).
+
+    `client_id` tells apart whoever must not share pages, jobs and uploads. `professional` is the national identifier of
+    the person who acts (RPPS), `structure` the organisation for which; both where they are known.
+    """
 
     client_id: str
     name: str
@@ -38,6 +42,8 @@ class Caller:
     """Whether a delegation of R4624-45-5 to this caller is in force."""
     professional: str | None = None
     """The person behind the client, as the trail names him (RPPS, or a user name); None where nobody is known."""
+    structure: str | None = None
+    """Where he works, as the issuer of his token says it."""
 
     @property
     def sight(self) -> Sight:
@@ -66,6 +72,13 @@ class Caller:
         if not self.may(permission, resource_type):
             raise Forbidden(f"No scope of this client allows '{permission}' on {resource_type}")
 
+    def constraints(self, permission: Permission, resource_type: str) -> tuple[str, ...] | None:
+        """The searches (`category=...`) of which a resource must match one; None for any resource, () for none.
+
+        No scope with a constraint is granted yet (`check_scopes`), so this is None exactly where `may` is true.
+        """
+        return constraints_of(self.scopes, permission, resource_type)
+
     def must_search(self, resource_types: Iterable[str]) -> None:
         """Raises Forbidden unless a scope allows searching on each: a chain asks of the type that it leads to."""
         for resource_type in sorted(resource_types):
@@ -84,13 +97,8 @@ def _allowed(scopes: tuple[str, ...], resource_type: str) -> frozenset[str]:
 
 
 def check_scopes(scopes: Iterable[str]) -> tuple[str, ...]:
-    """The scopes, sorted and once each. Raises ValueError on one that this server does not understand."""
-    checked = sorted(set(scopes))
-    for scope in checked:
-        match = _SCOPE.fullmatch(scope)
-        if not match or not match[2] or (match[1] != "*" and match[1] not in TYPE_NUMBER):
-            raise ValueError(f"not a scope of this server: {scope}")
-    return tuple(checked)
+    """The scopes, sorted and once each. Raises ValueError on one that this server does not grant."""
+    return tuple(sorted({grantable(scope) for scope in scopes}))
 
 
 def service(name: str) -> Caller:

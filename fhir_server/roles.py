@@ -136,3 +136,9 @@ def may_recall(role: str) -> bool:
     """Whether somebody in a role may make what is non-transmissible transmissible again."""
     row = IN_FORCE.table.get(role)
     return row is not None and row.recalls
+
+
+def needs_delegation(role: str) -> bool:
+    """Whether somebody in a role sees nothing of a worker without a delegation in force."""
+    row = IN_FORCE.table.get(role)
+    return row is not None and row.delegation

@@ -3,12 +3,13 @@
 Every field below has its line in docs/settings.md; a test fails when one is missing.
 """
 
+import ipaddress
 import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fhir_server.outcomes import BadParameter, Issue
@@ -98,6 +99,46 @@ class Settings(BaseSettings):
 
     token_minutes: int = Field(default=15, ge=1, le=60, description="Life of an access token.")
     token_attempts_per_minute: int = Field(default=20, ge=1, description="Failed token requests allowed per client.")
+    login_issuer: str | None = Field(
+        default=None, description="OpenID Connect provider at which persons log in, as its tokens name it."
+    )
+    login_discovery: str | None = Field(
+        default=None, description="Where it describes itself; at the usual place when unset."
+    )
+    login_client_id: str | None = Field(default=None, description="Name of this server there.")
+    login_client_secret: SecretStr | None = Field(default=None, description="And its secret there.")
+    login_scope: str = Field(default="openid", description="Scopes that are asked for, with blanks between.")
+    login_acr_values: str | None = Field(default=None, description="How persons should prove who they are.")
+    login_roles: Path | None = Field(default=None, description="TOML file of the roles that its claims give.")
+    session_idle_minutes: int = Field(
+        default=30, ge=1, le=30, description="Longest time of a session without a request."
+    )
+    session_hours: float = Field(default=4.0, gt=0, le=4, description="Longest time of a session in all.")
+    issuer: str | None = Field(
+        default=None, description="Outside issuer whose access tokens are good here too, as its tokens name it."
+    )
+    issuer_audience: str | None = Field(default=None, description="What those tokens call this server (aud).")
+    issuer_jwks: str | None = Field(default=None, description="Where its keys are; found by discovery when unset.")
+    issuer_introspection: str | None = Field(
+        default=None, description="Where it is asked about each token; its signature counts when unset."
+    )
+    issuer_client_id: str | None = Field(default=None, description="This server's name at the introspection.")
+    issuer_client_secret: SecretStr | None = Field(default=None, description="And its secret there.")
+    issuer_roles: Path | None = Field(default=None, description="TOML file of the roles that its claims give.")
+    certificate_header: str | None = Field(
+        default=None, description="Header in which the TLS proxy hands on the client's certificate; none when unset."
+    )
+    trusted_proxies: str | None = Field(
+        default=None, description="Addresses (CIDR, commas between) of the proxies that may set that header."
+    )
+    outbound_loopback: bool = Field(
+        default=False, description="May key sets and providers be on this machine, over plain HTTP? For tests."
+    )
+    outbound_private: str | None = Field(
+        default=None, description="Hosts, commas between, of key sets that may be in a private network."
+    )
+    outbound_ca: Path | None = Field(default=None, description="PEM file of further authorities for those.")
+
     max_body_mb: int = Field(default=64, ge=1, description="Largest FHIR body accepted.")
     max_binary_mb: int = Field(default=512, ge=1, description="Largest raw Binary or scanned file accepted.")
     max_bundle_entries: int = Field(default=5000, ge=1, description="Most entries of a batch or transaction.")
@@ -198,9 +239,31 @@ class Settings(BaseSettings):
         return self.incoming / self.tenant_folder if self.incoming else self.home / "incoming"
 
     @cached_property
+    def public_root(self) -> str:
+        """Where what is beside FHIR is, as clients see it: `/oauth2/token` and the pages."""
+        return self.public_base.removesuffix("/fhir")
+
+    @cached_property
+    def token_url(self) -> str:
+        """The token endpoint as clients see it: what signed assertions are meant for."""
+        return f"{self.public_root}/oauth2/token"
+
+    @cached_property
     def public_base(self) -> str:
         """The FHIR base that links and fullUrls carry, without a slash at the end."""
         return (self.base_url or f"http://{self.host}:{self.port}/fhir").rstrip("/")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, text: str | None) -> str | None:
+        for part in listed(text):
+            ipaddress.ip_network(part)
+        return text
+
+
+def listed(text: str | None) -> list[str]:
+    """The parts of a setting that is a list with commas between."""
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
 def load(**given: Any) -> Settings:

@@ -4,11 +4,20 @@ A token that was good a moment ago is not looked up again for `REMEMBERED` secon
 out loses its access within that time.
 """
 
+import secrets
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
+from fhir_server import roles
 from fhir_server.caller import Caller
 from fhir_server.outcomes import Unauthenticated
+from fhir_server.rest.oauth.bearer import Bearer
+from fhir_server.rest.oauth.certificates import Certificates
+from fhir_server.rest.oauth.issuer import Issuer
+from fhir_server.rest.oauth.sessions import Sessions, has_session
 from fhir_server.store.clients import Clients
 
 REMEMBERED = 10.0
@@ -18,22 +27,52 @@ MOST_REMEMBERED = 10_000
 class Authentication:
     """Turns the Authorization header into a Caller. `remembered`: seconds for which a token is not looked up again."""
 
-    def __init__(self, clients: Clients, *, remembered: float = REMEMBERED) -> None:
+    def __init__(
+        self,
+        clients: Clients,
+        *,
+        issuer: Issuer | None = None,
+        sessions: Sessions | None = None,
+        certificates: Certificates | None = None,
+        remembered: float = REMEMBERED,
+    ) -> None:
         self._clients = clients
+        self._issuer = issuer
+        self._sessions = sessions
+        self._certificates = certificates or Certificates()
         self._seconds = remembered
-        self._remembered: OrderedDict[bytes, tuple[float, Caller]] = OrderedDict()
+        self._remembered: OrderedDict[bytes, tuple[float, Bearer]] = OrderedDict()
 
-    async def caller(self, authorization: bytes | None) -> Caller:
-        """Raises Unauthenticated when there is no token or it is not good."""
+    async def caller(self, authorization: bytes | None, scope: Mapping[str, Any] | None = None) -> Caller:
+        """Who asks: by a token, or where there is none by the session of a browser.
+
+        Raises Unauthenticated without a token, with one that is not good or is bound to another certificate;
+        Forbidden for a good one without a role here, and for a session that changes something without its CSRF token.
+
+        `scope` is that of the request in ASGI, in which certificates are looked for.
+        """
+        if authorization is None and self._sessions and scope and has_session(scope):
+            return await self._delegated((await self._sessions.of_request(scope)).caller)
         if authorization is None:
             raise Unauthenticated("An access token is needed: Authorization: Bearer ...")
         known = self._remembered.get(authorization)
         if known and known[0] > time.monotonic():
-            return known[1]
-        scheme, _, token = authorization.decode("latin-1").partition(" ")
-        if scheme.lower() != "bearer" or not token:
+            return self._at_its_end(known[1], scope)
+        kind, _, text = authorization.decode("latin-1").partition(" ")
+        token = text.strip()
+        if kind.lower() != "bearer" or not token:
             raise Unauthenticated("The Authorization header is not 'Bearer' and a token")
-        holder = await self._clients.holder(token.strip())
+        bearer = await self._bearer(token)
+        self._remember(authorization, bearer)
+        return self._at_its_end(bearer, scope)
+
+    async def _bearer(self, token: str) -> Bearer:
+        """Tokens of this server have no dots, and those of an issuer that it does not introspect have two."""
+        if self._issuer and "." in token:
+            return await self._of_issuer(self._issuer, token)
+        holder = await self._clients.holder(token)
+        if holder is None and self._issuer and self._issuer.introspection:
+            return await self._of_issuer(self._issuer, token)
         if holder is None:
             raise Unauthenticated("The access token is unknown or has expired")
         caller = Caller(
@@ -45,12 +84,29 @@ class Authentication:
             holder.worker,
             holder.delegated,
         )
-        left = holder.expires.timestamp() - time.time()
-        self._remember(authorization, time.monotonic() + min(self._seconds, left), caller)
+        return Bearer(caller, holder.expires.timestamp(), holder.certificate)
+
+    async def _of_issuer(self, issuer: Issuer, token: str) -> Bearer:
+        bearer = await issuer.bearer(token)
+        return bearer._replace(caller=await self._delegated(bearer.caller))
+
+    async def _delegated(self, caller: Caller) -> Caller:
+        """A person with the delegation that he may have been given, by his identifier."""
+        if caller.professional and roles.needs_delegation(caller.role):
+            return replace(caller, delegated=await self._clients.is_delegated(caller.professional))
         return caller
 
-    def _remember(self, authorization: bytes, until: float, caller: Caller) -> None:
-        self._remembered[authorization] = (until, caller)
+    def _at_its_end(self, bearer: Bearer, scope: Mapping[str, Any] | None) -> Caller:
+        """The caller, where a token that is bound to a certificate comes with it (RFC 8705 section 3)."""
+        if bearer.certificate is not None:
+            shown = self._certificates.thumbprint(scope or {})
+            if shown is None or not secrets.compare_digest(shown, bearer.certificate):
+                raise Unauthenticated("This token is good only with the TLS certificate of its client")
+        return bearer.caller
+
+    def _remember(self, authorization: bytes, bearer: Bearer) -> None:
+        left = bearer.expires - time.time()
+        self._remembered[authorization] = (time.monotonic() + min(self._seconds, left), bearer)
         self._remembered.move_to_end(authorization)
         while len(self._remembered) > MOST_REMEMBERED:
             self._remembered.popitem(last=False)

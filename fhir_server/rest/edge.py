@@ -60,7 +60,7 @@ class Edge:
         route = route_of(exchange)
         exchange.interaction = route.name
         if route.needs_caller:
-            exchange.caller = await self._authentication.caller(exchange.headers.get(b"authorization"))
+            exchange.caller = await self._authentication.caller(exchange.headers.get(b"authorization"), exchange.scope)
         if _streams(exchange, route):
             answer = await route.interaction(exchange, self._service)
             if answer.media_type != FHIR_JSON:

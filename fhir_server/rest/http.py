@@ -45,11 +45,13 @@ class Exchange:
         "method",
         "query",
         "request_id",
+        "scope",
         "segments",
         "status",
     )
 
     def __init__(self, scope: Mapping[str, Any], receive: Any, segments: tuple[str, ...]) -> None:
+        self.scope = scope
         self.method: str = scope["method"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.query: bytes = scope["query_string"]

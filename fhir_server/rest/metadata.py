@@ -26,6 +26,9 @@ from fhir_server.rest.service import Service
 from fhir_server.rest.terminology_capabilities import terminology_capabilities
 
 PUBLISHED = "2026-11-22"
+SECURITY_SERVICE: Final = "http://terminology.hl7.org/CodeSystem/restful-security-service"
+SECURITY: Final = ("SMART-on-FHIR", "OAuth")
+OAUTH_URIS: Final = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
 TYPE_PARAMETER: Final = {
     "name": "_type",
     "type": "special",
@@ -43,13 +46,13 @@ async def metadata(exchange: Exchange, service: Service) -> Answer:
         name, statement = "TerminologyCapabilities", terminology_capabilities(service.base)
     else:
         name = "CapabilityStatement"
-        statement = _statement(service.base, settings.update_create, settings.require_if_match)
+        statement = _statement(service.base, settings.token_url, settings.update_create, settings.require_if_match)
     wanted = wanted_part(exchange, name)
     return Answer(200, subset(statement, name, wanted) if wanted else statement)
 
 
 @REGISTRY.cached
-def _statement(base: str, update_create: bool, require_if_match: bool) -> bytes:
+def _statement(base: str, token_url: str, update_create: bool, require_if_match: bool) -> bytes:
     # the table lists this interaction too
     from fhir_server.rest.routes import OPERATIONS, SYSTEM_CODES, codes_of, types_together
 
@@ -74,17 +77,9 @@ def _statement(base: str, update_create: bool, require_if_match: bool) -> bytes:
                 {
                     "mode": "server",
                     "security": {
-                        "service": [
-                            {
-                                "coding": [
-                                    {
-                                        "system": "http://terminology.hl7.org/CodeSystem/restful-security-service",
-                                        "code": "OAuth",
-                                    }
-                                ]
-                            }
-                        ],
-                        "description": "OAuth 2.0 client credentials; token endpoint at /oauth2/token",
+                        "extension": [_oauth_uris(token_url)],
+                        "service": [{"coding": [{"system": SECURITY_SERVICE, "code": code}]} for code in SECURITY],
+                        "description": "SMART Backend Services, or OAuth 2.0 client credentials with a secret",
                     },
                     "resource": resources,
                     "interaction": [{"code": code} for code in SYSTEM_CODES],
@@ -95,6 +90,11 @@ def _statement(base: str, update_create: bool, require_if_match: bool) -> bytes:
             ],
         }
     )
+
+
+def _oauth_uris(token_url: str) -> dict[str, object]:
+    """https://hl7.org/fhir/smart-app-launch/STU2.2/conformance.html#using-cs - as clients before SMART v2 look it up"""
+    return {"url": OAUTH_URIS, "extension": [{"url": "token", "valueUri": token_url}]}
 
 
 def _operations(operations: Iterable[Operation]) -> dict[str, object]:

@@ -66,7 +66,7 @@ def metrics_route(exposition: Exposition, authentication: Authentication) -> API
     async def metrics(request: Request) -> Response:
         """Raises Unauthenticated without a token, Forbidden for a client that is no operator."""
         authorization = request.headers.get("authorization")
-        caller = await authentication.caller(authorization.encode("latin-1") if authorization else None)
+        caller = await authentication.caller(authorization.encode("latin-1") if authorization else None, request.scope)
         if caller.role != OPERATOR:
             raise Forbidden("Metrics are for clients in the role operator")
         return await exposition.answer(request.headers.get("accept", ""))

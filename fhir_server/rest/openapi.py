@@ -26,6 +26,7 @@ FORM: Final = "application/x-www-form-urlencoded"
 # Interaction -> what it does in a few words, and the statuses of its success.
 ABOUT: Final[dict[str, tuple[str, tuple[int, ...]]]] = {
     "metadata": ("What this server does, as CapabilityStatement", (200,)),
+    "smart-configuration": ("How to come to a token (SMART on FHIR)", (200,)),
     "transaction": ("A Bundle of type transaction or batch", (200,)),
     "search-type": ("Resources of one type by criteria", (200,)),
     "search-system": ("Resources of several types by criteria that all of them have", (200,)),
@@ -71,6 +72,9 @@ HEADERS: Final[dict[str, tuple[str, ...]]] = {
     "patch": ("If-Match", "Prefer"),
     "delete": ("If-Match",),
 }
+TOKEN_FIELDS: Final = (
+    "grant_type", "scope", "client_id", "client_secret", "client_assertion_type", "client_assertion",
+)  # fmt: skip
 GRAPHQL_BODIES: Final = ("application/graphql", "application/json", *FHIR_TYPES)
 GRAPHQL_PARAMETERS: Final = ("query", "variables", "operationName")
 OUTCOME: Final = {"$ref": "#/components/responses/OperationOutcome"}
@@ -81,7 +85,10 @@ RESOURCE: Final = {
     "description": "A FHIR R4 resource: https://hl7.org/fhir/R4/resourcelist.html",
 }
 # What answers in another language than FHIR, failures included.
-NOT_FHIR: Final[dict[str, tuple[str, ...]]] = {GRAPHQL.name: ("application/json",)}
+NOT_FHIR: Final[dict[str, tuple[str, ...]]] = {
+    GRAPHQL.name: ("application/json",),
+    "smart-configuration": ("application/json", *FHIR_TYPES),
+}
 JSON_ANSWER: Final = {"application/json": {"schema": {"type": "object"}}}
 
 
@@ -199,7 +206,7 @@ def _scopes() -> dict[str, str]:
 
 def _beside() -> dict[str, Any]:
     """What is served beside FHIR."""
-    fields = {name: {"type": "string"} for name in ("grant_type", "scope", "client_id", "client_secret")}
+    fields = {name: {"type": "string"} for name in TOKEN_FIELDS}
     plain = {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "OK"}
     healthy = {"description": "OK", "content": JSON_ANSWER}
     return {

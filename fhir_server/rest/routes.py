@@ -30,6 +30,7 @@ from fhir_server.rest.read import read, vread
 from fhir_server.rest.search import search, search_by_post
 from fhir_server.rest.search_system import search_system, search_system_by_post
 from fhir_server.rest.service import Service
+from fhir_server.rest.smart_configuration import smart_configuration
 from fhir_server.rest.update import conditional_update, update
 
 log = structlog.get_logger(__name__)
@@ -55,6 +56,7 @@ class Route:
 
 ROUTES = (
     Route("GET", ("metadata",), metadata, None, needs_caller=False),
+    Route("GET", (".well-known", "smart-configuration"), smart_configuration, None, needs_caller=False),
     Route("POST", (), bundle, "transaction"),
     Route("GET", (), search_system, "search-system"),
     Route("POST", ("_search",), search_system_by_post, "search-system"),

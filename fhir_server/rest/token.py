@@ -1,7 +1,8 @@
 """The token endpoint: OAuth 2.0 client credentials (RFC 6749 section 4.4).
 
-The secret comes in the Authorization header or in the form, never in the URL. Failed attempts are counted per
-client and limited.
+A client proves who it is by its secret, in the Authorization header or in the form, never in the URL; or it signs
+(SMART Backend Services). Failed attempts with secrets are counted per client and limited; a signature cannot be
+guessed.
 """
 
 import asyncio
@@ -10,44 +11,64 @@ import binascii
 from typing import Annotated
 from urllib.parse import unquote
 
-from fastapi import APIRouter, Form, Header
+from fastapi import APIRouter, Form, Header, Request
 from fastapi.responses import JSONResponse
 
+from fhir_server.caller import check_scopes
+from fhir_server.rest.oauth.assertion import TYPE, Assertions
+from fhir_server.rest.oauth.certificates import Certificates
+from fhir_server.rest.oauth.errors import NO_STORE, OAuthError
+from fhir_server.scopes import covers
 from fhir_server.settings import Settings
 from fhir_server.store.clients import Client, Clients, hash_secret, secret_matches
 from fhir_server.store.transient import Transient
 
-NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 # Compared against when the client is unknown, so that a wrong name takes as long as a wrong secret.
 NOBODY = hash_secret("nobody")
 
 
-def token_route(clients: Clients, transient: Transient, settings: Settings) -> APIRouter:
+def token_route(
+    clients: Clients, transient: Transient, settings: Settings, assertions: Assertions, certificates: Certificates
+) -> APIRouter:
     router = APIRouter()
+
+    async def proved(client_id: str, secret: str, kind: str, assertion: str, authorization: str | None) -> Client:
+        """The client of a request, by the one proof that it gives. Raises OAuthError."""
+        if sum(map(bool, (authorization, secret, kind or assertion))) > 1:
+            raise OAuthError(400, "invalid_request", "a client proves who it is in one way")
+        if assertion or kind:
+            if kind != TYPE:
+                raise OAuthError(400, "invalid_request", f"client_assertion_type is {TYPE}")
+            return await assertions.client(assertion, client_id)
+        given = _basic(authorization) if authorization else (client_id, secret)
+        if given is None:
+            raise OAuthError(401, "invalid_client")
+        return await _by_secret(clients, transient, *given, attempts=settings.token_attempts_per_minute)
 
     @router.post("/oauth2/token")
     async def give_token(
+        request: Request,
         grant_type: Annotated[str, Form()] = "",
         scope: Annotated[str, Form()] = "",
         client_id: Annotated[str, Form()] = "",
         client_secret: Annotated[str, Form()] = "",
+        client_assertion_type: Annotated[str, Form()] = "",
+        client_assertion: Annotated[str, Form()] = "",
         authorization: Annotated[str | None, Header()] = None,
     ) -> JSONResponse:
-        if grant_type != "client_credentials":
-            return _error(400, "unsupported_grant_type")
-        given = _basic(authorization) if authorization else (client_id, client_secret)
-        if given is None:
-            return _error(401, "invalid_client")
-        if await transient.count(f"token:{given[0][:64]}") >= settings.token_attempts_per_minute:
-            return _error(429, "slow_down", {"Retry-After": "60"})
-        client = await _authenticated(clients, *given)
-        if client is None:
-            await transient.count(f"token:{given[0][:64]}", add=1)
-            return _error(401, "invalid_client", {"WWW-Authenticate": "Basic"})
-        scopes = scope.split() or client.scopes
-        if not set(scopes) <= set(client.scopes):
-            return _error(400, "invalid_scope")
-        token, seconds = await clients.give_token(client.client_id, scopes, settings.token_minutes)
+        try:
+            if grant_type != "client_credentials":
+                raise OAuthError(400, "unsupported_grant_type")
+            client = await proved(client_id, client_secret, client_assertion_type, client_assertion, authorization)
+            scopes = _granted(client, scope)
+            certificate = certificates.thumbprint(request.scope) if client.certificate_bound else None
+            if client.certificate_bound and certificate is None:
+                raise OAuthError(401, "invalid_client", "this client asks over mutual TLS, and no certificate came")
+            token, seconds = await clients.give_token(
+                client.client_id, scopes, settings.token_minutes, certificate=certificate
+            )
+        except OAuthError as error:
+            return error.answer()
         return JSONResponse(
             {"access_token": token, "token_type": "Bearer", "expires_in": seconds, "scope": " ".join(scopes)},
             headers=NO_STORE,
@@ -56,11 +77,31 @@ def token_route(clients: Clients, transient: Transient, settings: Settings) -> A
     return router
 
 
-async def _authenticated(clients: Clients, client_id: str, client_secret: str) -> Client | None:
+def _granted(client: Client, asked: str) -> list[str]:
+    """What was asked for, where the client has it; everything that it has, where nothing was. Raises OAuthError."""
+    try:
+        scopes = check_scopes(asked.split()) or tuple(client.scopes)
+    except ValueError as error:
+        raise OAuthError(400, "invalid_scope") from error
+    if not covers(client.scopes, scopes):
+        raise OAuthError(400, "invalid_scope")
+    return list(scopes)
+
+
+async def _by_secret(
+    clients: Clients, transient: Transient, client_id: str, client_secret: str, *, attempts: int
+) -> Client:
+    """Raises OAuthError (invalid_client, slow_down)."""
+    what = f"token:{client_id[:64]}"
+    if await transient.count(what) >= attempts:
+        raise OAuthError(429, "slow_down", headers={"Retry-After": "60"})
     client = await clients.find(client_id)
-    kept = client.secret_hash if client else NOBODY
-    matches = await asyncio.to_thread(secret_matches, client_secret, kept)
-    return client if client and matches else None
+    kept = client.secret_hash if client else None
+    matches = await asyncio.to_thread(secret_matches, client_secret, kept or NOBODY)
+    if client is None or kept is None or not matches:
+        await transient.count(what, add=1)
+        raise OAuthError(401, "invalid_client", headers={"WWW-Authenticate": "Basic"})
+    return client
 
 
 def _basic(authorization: str) -> tuple[str, str] | None:
@@ -73,7 +114,3 @@ def _basic(authorization: str) -> tuple[str, str] | None:
     except (binascii.Error, UnicodeDecodeError):
         return None
     return (unquote(name), unquote(password)) if colon else None
-
-
-def _error(status: int, code: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"error": code}, status_code=status, headers=NO_STORE | (headers or {}))

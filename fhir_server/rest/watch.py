@@ -11,6 +11,7 @@ from typing import Any, Final
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fhir_server.caller import Caller
 from fhir_server.metrics import Metrics
 from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.rest.http import UNKNOWN, Exchange, Header, request_id_of
@@ -22,6 +23,10 @@ CLOSE: Final = (b"connection", b"close")
 # What is served beside FHIR, by its path, as the log and the metrics call it.
 BESIDE: Final = {
     "/oauth2/token": "token",
+    "/login": "login",
+    "/login/callback": "login",
+    "/logout": "logout",
+    "/session": "session",
     "/livez": "health",
     "/readyz": "health",
     "/metrics": "metrics",
@@ -71,7 +76,7 @@ class Watch:
             exchange.interaction,
             _type_of(exchange),
             exchange.status,
-            exchange.caller.client_id if exchange.caller else None,
+            _software(exchange.caller) if exchange.caller else None,
         )
 
     async def around(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
@@ -120,6 +125,11 @@ class Watch:
             ms=round(seconds * 1000, 2),
             client=client_id,
         )
+
+
+def _software(caller: Caller) -> str:
+    """What asks, without the person who does: that is for the trail."""
+    return caller.client_id.removesuffix(f":{caller.professional}") if caller.professional else caller.client_id
 
 
 def _type_of(exchange: Exchange) -> str:

@@ -16,9 +16,13 @@ _SCRYPT = {"n": 2**14, "r": 8, "p": 1, "maxmem": 64 * 1024 * 1024}
 class Client(NamedTuple):
     client_id: str
     name: str
-    secret_hash: str
+    secret_hash: str | None
     scopes: list[str]
     role: str
+    jwks: str | None = None
+    jwks_uri: str | None = None
+    certificate_bound: bool = False
+    """Are its tokens good only over connections with the TLS certificate with which it asked for them?"""
 
 
 class ListedClient(NamedTuple):
@@ -28,6 +32,7 @@ class ListedClient(NamedTuple):
     role: str
     created: datetime
     disabled: datetime | None
+    proof: str
 
 
 class Holder(NamedTuple):
@@ -38,6 +43,8 @@ class Holder(NamedTuple):
     role: str
     scopes: list[str]
     expires: datetime
+    certificate: bytes | None
+    """SHA-256 of the TLS certificate that must come with the token (RFC 8705)."""
     purpose: str | None
     worker: str | None
     delegated: bool
@@ -50,18 +57,58 @@ class Clients:
         self._database = database
 
     async def add(
-        self, name: str, scopes: Sequence[str], role: str, *, purpose: str | None = None, worker: str | None = None
+        self,
+        name: str,
+        scopes: Sequence[str],
+        role: str,
+        *,
+        certificate_bound: bool = False,
+        purpose: str | None = None,
+        worker: str | None = None,
     ) -> tuple[str, str]:
         """A new client; returns its id and its secret, which is shown this once and never kept.
 
         `purpose` is what it sees records for, `worker` the id of the Patient who looks at his own record by it.
         """
-        client_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
-        async with self._database.connection() as connection:
-            await connection.execute(
-                SQL["add"], (client_id, name, hash_secret(secret), list(scopes), role, purpose, worker)
-            )
+        secret, bound = secrets.token_urlsafe(32), certificate_bound
+        client_id = await self._add(name, scopes, role, hash_secret(secret), None, None, bound, purpose, worker)
         return client_id, secret
+
+    async def add_with_keys(
+        self,
+        name: str,
+        scopes: Sequence[str],
+        role: str,
+        *,
+        jwks: str | None = None,
+        jwks_uri: str | None = None,
+        certificate_bound: bool = False,
+    ) -> str:
+        """A new client that signs, with its public keys or the address where it publishes them; returns its id."""
+        return await self._add(name, scopes, role, None, jwks, jwks_uri, certificate_bound)
+
+    async def _add(
+        self,
+        name: str,
+        scopes: Sequence[str],
+        role: str,
+        secret_hash: str | None,
+        jwks: str | None,
+        jwks_uri: str | None,
+        certificate_bound: bool,
+        purpose: str | None = None,
+        worker: str | None = None,
+    ) -> str:
+        client_id = secrets.token_hex(8)
+        values = (client_id, name, secret_hash, list(scopes), role, jwks, jwks_uri, certificate_bound, purpose, worker)
+        async with self._database.connection() as connection:
+            await connection.execute(SQL["add"], values)
+        return client_id
+
+    async def replace_keys(self, client_id: str, *, jwks: str | None = None, jwks_uri: str | None = None) -> bool:
+        """Other public keys; False when there is no such client or it has a secret. Tokens that it holds stay good."""
+        async with self._database.connection() as connection:
+            return (await connection.execute(SQL["replace_keys"], (jwks, jwks_uri, client_id))).rowcount == 1
 
     async def find(self, client_id: str) -> Client | None:
         async with self._database.connection() as connection:
@@ -79,14 +126,16 @@ class Clients:
             await connection.execute(SQL["drop_tokens"], (client_id,))
             return disabled
 
-    async def give_token(self, client_id: str, scopes: Sequence[str], minutes: int) -> tuple[str, int]:
-        """A new access token and its life in seconds."""
+    async def give_token(
+        self, client_id: str, scopes: Sequence[str], minutes: int, *, certificate: bytes | None = None
+    ) -> tuple[str, int]:
+        """A new access token and its life in seconds. `certificate`: SHA-256 of the one that it is bound to."""
         token = secrets.token_urlsafe(32)
         life = timedelta(minutes=minutes)
         async with self._database.transaction() as connection:
             await connection.execute(SQL["drop_expired"])
             await connection.execute(
-                SQL["add_token"], (hash_token(token), client_id, list(scopes), datetime.now(UTC) + life)
+                SQL["add_token"], (hash_token(token), client_id, list(scopes), datetime.now(UTC) + life, certificate)
             )
         return token, int(life.total_seconds())
 
@@ -94,6 +143,12 @@ class Clients:
         async with self._database.connection() as connection:
             row = await (await connection.execute(SQL["find_token"], (hash_token(token),))).fetchone()
             return Holder(*row) if row else None
+
+    async def is_delegated(self, name: str) -> bool:
+        """Whether a delegation of R4624-45-5 to a client, or to a person by his identifier, is in force."""
+        async with self._database.connection() as connection:
+            row = await (await connection.execute(SQL["is_delegated"], (name,))).fetchone()
+            return row == (True,)
 
     async def key(self, purpose: str) -> bytes:
         """A 256-bit key of this service, made at its first use."""

@@ -1,7 +1,7 @@
-"""What may be lost: failed-attempt counters and live progress, in Redis or Valkey.
+"""What may be lost: counters, live progress, sessions of persons, what must not be used twice, in Redis or Valkey.
 
 Nothing here is true, only useful: when Redis is gone, attempts are counted in this process alone and progress
-is not shown, and everything else goes on (docs/adr/0002).
+is not shown, nobody logs in and no signed assertion is taken, and everything else goes on (docs/adr/0002).
 """
 
 import time
@@ -10,6 +10,8 @@ from collections import defaultdict
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+
+from fhir_server.outcomes import Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +53,35 @@ class Transient:
             self._here[key] += add
             return self._here[key]
 
+    async def first_time(self, what: str, seconds: int) -> bool:
+        """Whether `what` is seen for the first time in `seconds`. Raises Unavailable where nobody could tell."""
+        try:
+            return bool(await self._redis.set(f"{self._prefix}:once:{what}", b"1", nx=True, ex=max(seconds, 1)))
+        except (RedisError, OSError):
+            raise Unavailable("Redis, which remembers what was used already, is out of reach") from None
+
+    async def keep(self, what: str, value: bytes, seconds: int) -> None:
+        """Keep a value for a while. Raises Unavailable."""
+        try:
+            await self._redis.set(f"{self._prefix}:kept:{what}", value, ex=max(seconds, 1))
+        except (RedisError, OSError):
+            raise Unavailable("Redis, which holds the sessions, is out of reach") from None
+
+    async def kept(self, what: str, *, prolong: int | None = None) -> bytes | None:
+        """A value that was kept, while its time lasts, which `prolong` begins anew. Raises Unavailable."""
+        key = f"{self._prefix}:kept:{what}"
+        try:
+            return _bytes(await (self._redis.getex(key, ex=prolong) if prolong else self._redis.get(key)))
+        except (RedisError, OSError):
+            raise Unavailable("Redis, which holds the sessions, is out of reach") from None
+
+    async def take(self, what: str) -> bytes | None:
+        """The same, and it is kept no more: of several who ask, one gets it. Raises Unavailable."""
+        try:
+            return _bytes(await self._redis.getdel(f"{self._prefix}:kept:{what}"))
+        except (RedisError, OSError):
+            raise Unavailable("Redis, which holds the sessions, is out of reach") from None
+
     async def show_progress(self, lot: str, done: int, of: int) -> None:
         """Tell whoever looks how far a lot has come."""
         try:
@@ -68,3 +99,7 @@ class Transient:
             return None
         done, _, of = str(text, "ascii").partition("/") if isinstance(text, bytes) else text.partition("/")
         return int(done), int(of)
+
+
+def _bytes(value: object) -> bytes | None:
+    return value if isinstance(value, bytes) else None

@@ -379,11 +379,12 @@ async def test_each_patch_format_changes_a_resource(fhir_client: httpx.AsyncClie
 
 
 async def test_the_security_that_is_described_is_kept(anonymous: httpx.AsyncClient, statement: dict[str, Any]) -> None:
-    """OAuth: the token endpoint is where the statement says, and without a token nothing else is answered."""
+    """SMART: the token endpoint is where the statement says, and without a token nothing else is answered."""
     said = statement["rest"][0]["security"]
-    assert [one["coding"][0]["code"] for one in said["service"]] == ["OAuth"]
-    assert "/oauth2/token" in said["description"]
-    assert (await anonymous.post("/oauth2/token")).status_code == 400
+    assert [one["coding"][0]["code"] for one in said["service"]] == ["SMART-on-FHIR", "OAuth"]
+    (token,) = (one["valueUri"] for one in said["extension"][0]["extension"] if one["url"] == "token")
+    assert (await anonymous.post(token)).status_code == 400
+    assert (await anonymous.get("/fhir/.well-known/smart-configuration")).json()["token_endpoint"] == token
     assert (await anonymous.get("/fhir/Patient")).status_code == 401
     created: Resource = patient("p")
     assert (await post(anonymous, created)).status_code == 401

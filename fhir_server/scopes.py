@@ -1,0 +1,150 @@
+"""Scopes of SMART on FHIR v2: read, written in one way, compared by what they allow.
+
+https://hl7.org/fhir/smart-app-launch/STU2.2/scopes-and-launch-context.html - `system/Observation.rs?category=x` is
+`<context>/<type or *>.<c r u d s>?<search>`. A scope that is constrained by a search, and one of context `user`, is
+understood here and granted nowhere: nothing would hold its bearer to it.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, get_args
+from urllib.parse import parse_qsl, urlencode
+
+from fhir_server.r4.resource_types import TYPE_NUMBER
+from fhir_server.r4.search_parameters import parameters_of
+
+Permission = Literal["c", "r", "u", "d", "s"]
+Context = Literal["system", "user", "patient"]
+
+LETTERS: tuple[Permission, ...] = get_args(Permission)
+_SCOPE = re.compile(
+    r"(?P<context>system|user|patient)/(?P<type>\*|[A-Za-z]+)\.(?P<letters>c?r?u?d?s?)(\?(?P<search>.+))?"
+)
+MOST_CRITERIA = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One scope. `search` is "" where any resource of the type is meant."""
+
+    context: Context
+    type: str
+    letters: str
+    search: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.context}/{self.type}.{self.letters}{'?' if self.search else ''}{self.search}"
+
+    def is_about(self, resource_type: str) -> bool:
+        return self.type in ("*", resource_type)
+
+
+@lru_cache(maxsize=4096)
+def parse(text: str) -> Scope:
+    """A scope as it is written in a request. Raises ValueError on what is no scope of SMART v2 on R4."""
+    found = _SCOPE.fullmatch(text)
+    if not found or not found["letters"] or (found["type"] != "*" and found["type"] not in TYPE_NUMBER):
+        raise ValueError(f"not a scope of this server: {text}")
+    context: Context = found["context"]  # pyright: ignore[reportAssignmentType]
+    return Scope(context, found["type"], found["letters"], _search(text, found["type"], found["search"]))
+
+
+def _search(text: str, resource_type: str, search: str | None) -> str:
+    """The criteria in one order and one encoding, so that two ways to write a scope are one scope."""
+    if search is None:
+        return ""
+    try:
+        pairs = parse_qsl(
+            search, keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=MOST_CRITERIA
+        )
+    except (ValueError, UnicodeDecodeError) as error:
+        raise ValueError(f"not a scope of this server: {text}") from error
+    for name, value in pairs:
+        if not value or not _is_criterion(resource_type, name.partition(":")[0]):
+            raise ValueError(f"not a scope of this server: {text}")
+    return urlencode(sorted(set(pairs)), safe=":/|,$")
+
+
+def _is_criterion(resource_type: str, code: str) -> bool:
+    """A parameter that says something of the resource itself; of all types, one that all of them have."""
+    if resource_type == "*":
+        return code in ("_tag", "_security", "_profile")
+    return code in parameters_of(resource_type) and code not in ("_id", "_lastUpdated", "_text", "_content")
+
+
+def grantable(text: str) -> str:
+    """The scope in its one form. Raises ValueError where this server does not grant it."""
+    scope = parse(text)
+    if scope.context != "system":
+        raise ValueError(f"not a scope of this server: {text} (only system scopes are granted)")
+    if scope.search:
+        raise ValueError(f"not a scope of this server: {text} (scopes with a search are not enforced, so not granted)")
+    return str(scope)
+
+
+def constraints_of(scopes: Sequence[str], permission: Permission, resource_type: str) -> tuple[str, ...] | None:
+    """The searches of which a resource must match one; None where any resource is meant, () where none is.
+
+    A scope that is no scope allows nothing.
+    """
+    return _constraints(tuple(scopes), permission, resource_type)
+
+
+@lru_cache(maxsize=4096)
+def _constraints(scopes: tuple[str, ...], permission: Permission, resource_type: str) -> tuple[str, ...] | None:
+    searches: set[str] = set()
+    for scope in _known(scopes):
+        if scope.context == "system" and scope.is_about(resource_type) and permission in scope.letters:
+            searches.add(scope.search)
+    return None if "" in searches else tuple(sorted(searches))
+
+
+def covers(allowed: Iterable[str], asked: Iterable[str]) -> bool:
+    """Whether everything that is `asked` is in what is `allowed`; both are scopes that this server grants."""
+    has = list(_known(allowed))
+    for scope in map(parse, asked):
+        letters = {letter for one in has if one.type in ("*", scope.type) for letter in one.letters}
+        if not letters.issuperset(scope.letters):
+            return False
+    return True
+
+
+def common(asked: Iterable[str], allowed: Iterable[str]) -> tuple[str, ...]:
+    """What is both in `asked` and in `allowed`. What this server does not grant is left out, never widened."""
+    letters: dict[str, set[str]] = {}
+    granted = [scope for scope in _known(allowed) if _is_plain(scope)]
+    for scope in _known(asked):
+        if not _is_plain(scope):
+            continue
+        for other in granted:
+            if "*" in (scope.type, other.type) or scope.type == other.type:
+                narrower = other.type if scope.type == "*" else scope.type
+                letters.setdefault(narrower, set()).update(set(scope.letters) & set(other.letters))
+    return tuple(
+        str(Scope("system", name, "".join(letter for letter in LETTERS if letter in which)))
+        for name, which in sorted(letters.items())
+        if which
+    )
+
+
+def _is_plain(scope: Scope) -> bool:
+    return scope.context == "system" and not scope.search
+
+
+def _known(scopes: Iterable[str]) -> Iterable[Scope]:
+    for text in scopes:
+        try:
+            yield parse(text)
+        except ValueError:
+            continue
+
+
+def is_scope(text: str) -> bool:
+    """Whether it is one of SMART, granted here or not."""
+    try:
+        parse(text)
+    except ValueError:
+        return False
+    return True
