@@ -519,6 +519,32 @@ def roles_history(data: Data = None) -> None:
     _run(run)
 
 
+@app.command()
+def recall(
+    what: Annotated[str, typer.Argument(help="DocumentReference/ID or Patient/ID.")],
+    data: Data = None,
+) -> None:
+    """What has left already, and to whom: the list to recall by, after a withdrawal or a mistake."""
+    settings = _settings(data)
+    kind, _, identity = what.partition("/")
+    if kind not in ("DocumentReference", "Patient") or not identity:
+        raise typer.BadParameter("say DocumentReference/ID or Patient/ID")
+
+    async def run() -> None:
+        from fhir_server.store.outbox_rows import left_deliveries
+
+        async with _parts(settings) as parts:
+            document, patient = (None, identity) if kind == "Patient" else (identity, None)
+            left = await left_deliveries(parts.database, document=document, patient=patient)
+        table = Table("document", "recipient", "state", "at", "known there as", box=None, pad_edge=False)
+        for one in left:
+            at = one.at.isoformat("T", "seconds")
+            table.add_row(one.document_reference_id, one.recipient, one.state, at, one.remote_id or "")
+        out.print(table)
+
+    _run(run)
+
+
 @delegations_app.command("give")
 def delegations_give(
     who: Annotated[str, typer.Argument(help="Identifier (RPPS) that the provider gives of the person.")],

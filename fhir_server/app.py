@@ -169,8 +169,8 @@ async def build(settings: Settings, metrics: Metrics | None = None) -> AsyncGene
         stack.push_async_callback(transient.close)
         searches = Search(await stack.enter_async_context(_for_searches(database, settings, metrics)))
         archive = Archive.over(database, searches, blobs, accesses, metrics)
-        door = Door(commits)
         jobs = Jobs(PsycopgConnector(conninfo=postgres), tenant=settings.tenant)
+        door = Door(commits, jobs)
         bulk = Bulk(database=database, blobs=blobs, jobs=jobs, accesses=accesses, settings=settings)
         recipients = recipient_file.load(settings.recipients)
         documents = DocumentIntake(

@@ -33,6 +33,7 @@ from fhir_server.store.commit import Written
 from fhir_server.store.database import Connection, Database
 from fhir_server.store.outbox_rows import DeliveryRow, lock_delivery, move_delivery, read_delivery
 from fhir_server.traces import Span
+from mappings.access_facts import NON_TRANSMISSIBLE, QUARANTINE, access_facts
 from mappings.consent import consent_facts
 from mappings.document_kind import kind_of_document
 from mappings.nomenclature import UNQUALIFIED
@@ -163,13 +164,15 @@ class Dispatcher:
         page = await self._archive.searches.page(query, None)
         facts = [fact for hit in page.hits for fact in consent_facts(orjson.loads(hit.doc))]
         kind = kind_of_document(envelope.document_reference)
+        guard = access_facts(envelope.document_reference).guard
         decision = decide(
             Disclosure(
                 recipient_kind=recipient.kind if recipient else "",
                 document=DocumentFact(
                     kind=kind.code,
                     current=envelope.document_reference.get("status") == "current",
-                    transmissible="NT" not in kind.retention,
+                    transmissible=not guard & NON_TRANSMISSIBLE,
+                    quarantined=bool(guard & QUARANTINE),
                     qualified_type=kind.code != UNQUALIFIED,
                     whole_folder=kind.code == WHOLE_FOLDER,
                     dmp_candidate=kind.dmp == "yes",

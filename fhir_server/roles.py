@@ -15,7 +15,8 @@ import msgspec
 from fhir_server.sight import Sight
 from mappings.access_facts import HEADINGS, NOT_A_MODEL, UNKNOWN, UNQUALIFIED, WITHHELD
 
-NOTHING_OF_A_WORKER: Final = sum(HEADINGS.values()) | UNQUALIFIED | UNKNOWN | sum(WITHHELD.values())
+OF_A_WORKER: Final = sum(HEADINGS.values()) | UNQUALIFIED
+NOTHING_OF_A_WORKER: Final = OF_A_WORKER | UNKNOWN | sum(WITHHELD.values())
 
 
 class Role(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -115,13 +116,14 @@ IN_FORCE: Final = InForce()
 def sight_of(role: str, purpose: str | None, only: int | None, *, delegated: bool) -> Sight:
     """What somebody in a role sees. An unknown role sees nothing of any worker."""
     row = IN_FORCE.table.get(role)
+    if row is None:
+        return Sight(NOTHING_OF_A_WORKER)
     if (
-        row is None
-        or (row.delegation and not delegated)
+        (row.delegation and not delegated)
         or (row.own_record and only is None)
         or (row.purposes and purpose not in row.purposes)
     ):
-        return Sight(NOTHING_OF_A_WORKER)
+        return Sight(row.hidden() | OF_A_WORKER)
     return Sight(row.hidden(), row.opposed_by, only if row.own_record else None)
 
 

@@ -14,6 +14,12 @@ from terminology.systems import OWN
 WORKER_RIGHT: Final = f"{OWN}/CodeSystem/worker-right"
 
 Right = Literal["C1", "C2", "C3", "C4", "C5"]
+NOT_OPPOSABLE: Final[Mapping[str, str]] = {
+    "constitution": "Nobody opposes that his DMST is made and fed (R4624-45-8)",
+    "alimentation": "Nobody opposes that his DMST is made and fed (R4624-45-8)",
+    "ins": "Nobody opposes that his DMST bears his INS (L4624-8)",
+}
+"""Codes of the same system for what workers ask and the law does not give, with the reason that they are told."""
 _RIGHTS: Final[Mapping[str, Right]] = {"C1": "C1", "C2": "C2", "C3": "C3", "C4": "C4", "C5": "C5"}
 
 
@@ -44,6 +50,27 @@ def consent_facts(consent: Mapping[str, Any]) -> Iterator[ConsentFact]:
         for coding in category.get("coding", []):
             if coding.get("system") == WORKER_RIGHT and coding.get("code") in _RIGHTS:
                 yield ConsentFact(_RIGHTS[coding["code"]], verdict == "permit", start, end)
+
+
+def refusals(consent: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Why a Consent may not be recorded: (FHIRPath, text). Nothing for one that is about no right of a worker."""
+    verdict = consent.get("provision", {}).get("type")
+    for number, category in enumerate(consent.get("category", [])):
+        for place, coding in enumerate(category.get("coding", [])):
+            if coding.get("system") != WORKER_RIGHT:
+                continue
+            where, code = f"Consent.category[{number}].coding[{place}]", str(coding.get("code"))
+            if code in NOT_OPPOSABLE and verdict == "deny":
+                yield where, NOT_OPPOSABLE[code]
+            elif code not in _RIGHTS and code not in NOT_OPPOSABLE:
+                yield where, f"No right of a worker has this code: {', '.join(_RIGHTS)}"
+            elif code in _RIGHTS and consent.get("status") == "active":
+                if verdict not in ("permit", "deny"):
+                    yield "Consent.provision.type", "Say whether the worker permits or denies"
+                if verdict == "permit" and "dateTime" not in consent:
+                    yield "Consent.dateTime", "A permission is express and dated (CSP L1111-17 IV)"
+                if not str(consent.get("patient", {}).get("reference", "")).startswith("Patient/"):
+                    yield "Consent.patient", "Say whose right it is"
 
 
 def _moment(text: str | None, *, end: bool = False) -> datetime | None:

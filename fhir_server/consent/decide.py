@@ -40,6 +40,7 @@ class DocumentFact:
     qualified_type: bool
     whole_folder: bool
     dmp_candidate: bool
+    quarantined: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ ALWAYS: Final[tuple[_Rule, ...]] = (
         "Personal notes and third-party information never leave (R4624-45-7, CSP R4127-45)",
         lambda d: d.document.transmissible,
     ),
+    ("quarantine", "It is kept back until somebody has looked at it", lambda d: not d.document.quarantined),
     (
         "type-not-qualified",
         "Nobody has said yet what kind of document this is",

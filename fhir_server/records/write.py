@@ -17,7 +17,8 @@ from typing import Any, Final, Literal
 import orjson
 
 from fhir_server.caller import Caller, Permission
-from fhir_server.outcomes import BadParameter, DanglingReference, Forbidden, Issue
+from fhir_server.outbox.jobs import Jobs
+from fhir_server.outcomes import BadParameter, BusinessRule, DanglingReference, Forbidden, Issue
 from fhir_server.ports import Blob
 from fhir_server.r4.references import is_local, literal_references
 from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
@@ -28,6 +29,7 @@ from fhir_server.records.conditions import Sought, match, query_of, resolve, sou
 from fhir_server.records.links import Links
 from fhir_server.records.render import renderer
 from fhir_server.records.validation import parse_json, validate
+from fhir_server.records.withdrawal import Concerned
 from fhir_server.store.access_log import AccessRow
 from fhir_server.store.author import Author
 from fhir_server.store.commit import Commits, Plan, Unit, Write, Written, as_if
@@ -35,6 +37,7 @@ from fhir_server.store.database import Connection
 from fhir_server.store.resources import Key, read_within
 from fhir_server.store.search import condition_lock
 from fhir_server.store.search_index import NO_ROWS, rows_of
+from mappings.consent import refusals
 
 _OURS = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 Alongside = Callable[[Connection, Sequence[Written]], Awaitable[None]]
@@ -141,8 +144,10 @@ PERMISSIONS: Final[Mapping[str, Permission]] = {"create": "c", "update": "u", "d
 class Door:
     """Writes resources on behalf of a caller."""
 
-    def __init__(self, commits: Commits) -> None:
+    def __init__(self, commits: Commits, jobs: Jobs | None = None) -> None:
+        """`jobs` are given to deliveries that have to be decided upon anew; None where nothing is delivered."""
         self._commits = commits
+        self._jobs = jobs
 
     async def write(
         self,
@@ -164,6 +169,7 @@ class Door:
         """
         for one in incoming:
             _must(caller, one)
+        _refuse_what_the_law_does_not_give(incoming)
         queries = {
             number: query_of(caller, one.type, one.condition, one.where)
             for number, one in enumerate(incoming)
@@ -177,6 +183,9 @@ class Door:
         await attempt.prepare()
         if any(one.type == "SearchParameter" for one in incoming):
             alongside = _with_parameters(attempt, alongside)
+        concerned = Concerned((one.resource_id, one.resource) for one in incoming if one.method != "delete")
+        if concerned and self._jobs:
+            alongside = _with_deliveries(concerned, self._jobs, alongside)
         conditions = [(one.type, one.condition) for one in incoming if one.condition]
         conditions += [(one.type, one.pairs) for one in sought.values()]
         unit = Unit(
@@ -367,6 +376,27 @@ def _with_parameters(attempt: _Attempt, alongside: Alongside | None) -> Alongsid
             await alongside(connection, written)
 
     return both
+
+
+def _with_deliveries(concerned: Concerned, jobs: Jobs, alongside: Alongside | None) -> Alongside:
+    async def both(connection: Connection, written: Sequence[Written]) -> None:
+        await concerned.ask_again(connection, jobs)
+        if alongside:
+            await alongside(connection, written)
+
+    return both
+
+
+def _refuse_what_the_law_does_not_give(incoming: Sequence[Incoming]) -> None:
+    """Raises BusinessRule for a Consent that exercises no right of a worker (R4624-45-6, -8), with the article."""
+    faults = [
+        Issue("error", "business-rule", text, place)
+        for one in incoming
+        if one.type == "Consent" and one.method != "delete"
+        for place, text in refusals(one.resource)
+    ]
+    if faults:
+        raise BusinessRule(issues=faults)
 
 
 def _refuse_twins(incoming: Sequence[Incoming]) -> None:

@@ -69,6 +69,33 @@ async def read_delivery(database: Database, delivery_id: str) -> DeliveryRow | N
         return DeliveryRow(*row) if row else None
 
 
+async def waiting_deliveries(
+    connection: Connection, documents: Sequence[str], patients: Sequence[str]
+) -> list[tuple[str, str]]:
+    """(delivery id, recipient) of what has not left, of these DocumentReferences and of these Patients."""
+    cursor = await connection.execute(SQL["waiting"], (list(documents), list(patients)))
+    return [(delivery_id, recipient) for delivery_id, recipient in await cursor.fetchall()]
+
+
+class Left(NamedTuple):
+    """A document that a recipient has."""
+
+    delivery_id: str
+    recipient: str
+    document_reference_id: str
+    patient_id: str
+    state: str
+    at: datetime
+    remote_id: str | None
+
+
+async def left_deliveries(database: Database, *, document: str | None, patient: str | None) -> list[Left]:
+    """What has left, of a DocumentReference or of a Patient, the oldest first."""
+    async with database.connection() as connection:
+        cursor = await connection.execute(SQL["left"], {"document": document, "patient": patient})
+        return [Left(*row) for row in await cursor.fetchall()]
+
+
 async def count_deliveries(database: Database) -> dict[str, dict[str, int]]:
     """{recipient: {state: n}}."""
     counts: dict[str, dict[str, int]] = {}

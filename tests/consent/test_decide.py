@@ -160,6 +160,7 @@ def test_every_denial_has_a_code_of_its_own_and_a_text() -> None:
     assert set(reasons) == {
         "document-not-current",
         "non-transmissible",
+        "quarantine",
         "type-not-qualified",
         "whole-folder",
         "dmp-consent-missing",
@@ -170,12 +171,12 @@ def test_every_denial_has_a_code_of_its_own_and_a_text() -> None:
 
 def test_of_all_that_can_be_only_what_meets_every_rule_may_leave() -> None:
     """Every combination of facts: permitted exactly where nothing speaks against it."""
-    switches = itertools.product([True, False], repeat=7)
-    for kind, (current, transmissible, qualified, folder, candidate, ins, agreed) in itertools.product(
+    switches = itertools.product([True, False], repeat=8)
+    for kind, (current, transmissible, qualified, folder, candidate, kept_back, ins, agreed) in itertools.product(
         ("dmp", "logiciel-metier", "autre"), switches
     ):
-        document = DocumentFact("x", current, transmissible, qualified, folder, candidate)
+        document = DocumentFact("x", current, transmissible, qualified, folder, candidate, kept_back)
         disclosure = Disclosure(kind, document, ins_qualified=ins, consents=[Fact()] if agreed else [], at=NOW)
-        always = current and transmissible and qualified and not folder
+        always = current and transmissible and qualified and not folder and not kept_back
         may = {"dmp": always and candidate and ins and agreed, "logiciel-metier": always, "autre": False}[kind]
         assert isinstance(decide(disclosure), Permit) == may, disclosure

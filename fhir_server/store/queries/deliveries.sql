@@ -27,3 +27,15 @@ where delivery_id = %(delivery_id)s
 -- name: count
 -- How many deliveries of each recipient are in each state.
 select recipient, state, count(*) from delivery group by 1, 2 order by 1, 2
+
+-- name: waiting
+-- Deliveries that have not left, of these documents and of these workers.
+select delivery_id::text, recipient from delivery
+where state = 'pending' and (document_reference_id = any(%s::text[]) or patient_id = any(%s::text[]))
+
+-- name: left
+-- What has left, of a document or of a worker: to whom, when, and under which name there.
+select delivery_id::text, recipient, document_reference_id, patient_id, state, updated, remote_id from delivery
+where state in ('handed_over', 'received', 'read', 'integrated')
+  and (document_reference_id = %(document)s or patient_id = %(patient)s)
+order by updated
