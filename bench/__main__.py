@@ -7,9 +7,16 @@ import importlib
 import subprocess
 import sys
 
-NAMED = {"rest": "bench.rest.command", "report": "bench.rest.report", "searches": "bench.searches"}
+NAMED = {
+    "rest": "bench.rest.command",
+    "report": "bench.rest.report",
+    "searches": "bench.searches",
+    "rights": "bench.rights",
+}
 FULL = {"lots": (), "reads": ()}
-ALONE = frozenset({"lots", "reads", "index_shapes", "bulk", "binaries", "crash", "full_text", "audit", "tokens"})
+ALONE = frozenset(
+    {"lots", "reads", "index_shapes", "bulk", "binaries", "crash", "full_text", "audit", "tokens", "rights"}
+)
 QUICK = {
     "lots": ("--documents", "400", "--json", "bench/results/quick/lots.json"),
     "reads": ("--documents", "20000", "--seconds", "5", "--json", "bench/results/quick/reads.json"),

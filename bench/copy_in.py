@@ -40,11 +40,12 @@ INDEX: Final = {
     "measures": ("measure", ("h", "low", "high"), ("int8", "numeric", "numeric")),
     "places": ("place", ("latitude", "longitude"), ("float8", "float8")),
 }
-NOT_MADE: Final = frozenset({"narratives", "contents"})
+NOT_MADE: Final = frozenset({"narratives", "contents", "oppositions"})
 """Rows that none of these resources has."""
 RESOURCE: Final = (
     ("rid", "int8"), ("type", "int2"), ("id", "text"), ("version", "int4"), ("updated", "timestamptz"),
     ("deleted", "bool"), ("doc", "bytea"), ("own_hash", "int8"), ("refs", "int8[]"), ("present", "int2[]"),
+    ("guard", "int4"), ("worker", "int8"),
 )  # fmt: skip
 TABLES: Final = ["resource", *(table for table, _, _ in INDEX.values())]
 
@@ -117,7 +118,7 @@ def fill(dsn: str, archive: Archive, numbers: range, *, lot: bool = False) -> No
     The database is migrated, and nobody else is writing.
     """
     known = {field.name for field in fields(IndexRows)}
-    filled = {*INDEX, *NOT_MADE, "references", "present", "version"}
+    filled = {*INDEX, *NOT_MADE, "references", "present", "version", "guard", "worker"}
     assert known == filled, f"the index has tables that this loader does not fill: {known ^ filled}"
     with as_owner(dsn) as connection:
         made_again = _drop_indexes(connection)
@@ -162,7 +163,8 @@ def _copy_chunk(dsn: str, archive: Archive, numbers: range, lot: bool) -> None:
         index = rows_of(resource)
         assert not index.narratives
         assert not index.contents
-        own, columns = own_hash(f"{name}/{resource['id']}"), (list(index.references), list(index.present))
+        own = own_hash(f"{name}/{resource['id']}")
+        columns = (list(index.references), list(index.present), index.guard, index.worker)
         rows["resource"].append(
             (number, TYPE_NUMBER[name], resource["id"], 1, _updated(number), False, doc, own, *columns)
         )

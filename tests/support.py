@@ -1,8 +1,11 @@
 """What tests say often: resources of fictitious people, and what is to be read in an answer."""
 
 import asyncio
+import atexit
 import contextlib
+import shutil
 import socket
+import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +16,7 @@ import httpx
 import orjson
 import psycopg
 from fastapi import FastAPI
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 
 from fhir_server import app as application
@@ -84,14 +88,21 @@ class Server:
             await connection.execute(statement.encode())
 
 
+KEYS = Path(tempfile.mkdtemp(prefix="dmst-fhir-keys-"))
+"""The master keys of the databases of this run: several data folders may serve one database."""
+atexit.register(shutil.rmtree, KEYS, ignore_errors=True)
+
+
 def settings_of(dsn: str, redis_url: str, data: Path, **changes: object) -> Settings:
     """Settings for one database and one data folder, with whatever a test wants to be different."""
+    keys = KEYS / str(conninfo_to_dict(dsn)["dbname"])
     defaults: dict[str, object] = {
         "data": data,
         "base_url": "http://test/fhir",
         "postgres": SecretStr(dsn),
         "redis": SecretStr(redis_url),
         "audit_sync": False,
+        "keys": keys,
     }
     return Settings(**{**defaults, **changes})  # pyright: ignore[reportArgumentType]
 
