@@ -64,7 +64,9 @@ class Caller:
         return self.client_id.startswith(_ITSELF) or roles.may_recall(self.role)
 
     def may(self, permission: Permission, resource_type: str) -> bool:
-        """Does a scope allow it?"""
+        """Does a scope allow it? The trail tells of everybody's record: there the role must allow it too."""
+        if resource_type == "AuditEvent" and not roles.may_read_trail(self.role):
+            return False
         return permission in _allowed(self.scopes, resource_type)
 
     def must(self, permission: Permission, resource_type: str) -> None:

@@ -34,6 +34,7 @@ class Role(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     own_record: bool = False
     purposes: tuple[str, ...] = ()
     recalls: bool = False
+    trail: bool = False
 
     def hidden(self) -> int:
         """The bits that hide a resource from it."""
@@ -92,6 +93,7 @@ def _allows_more(role: Role, law: Role) -> bool:
         or (law.models_only and not role.models_only)
         or (law.own_record and not role.own_record)
         or (role.recalls and not law.recalls)
+        or (role.trail and not law.trail)
         or (law.purposes and (not role.purposes or set(role.purposes) - set(law.purposes)))
     )
 
@@ -144,3 +146,9 @@ def needs_delegation(role: str) -> bool:
     """Whether somebody in a role sees nothing of a worker without a delegation in force."""
     row = IN_FORCE.table.get(role)
     return row is not None and row.delegation
+
+
+def may_read_trail(role: str) -> bool:
+    """Whether somebody in a role may read the trail, where a scope lets him."""
+    row = IN_FORCE.table.get(role)
+    return row is not None and row.trail

@@ -309,6 +309,7 @@ async def test_the_command_line_lists_them(operator: httpx.AsyncClient, settings
     secrets = {
         "DMST_FHIR_POSTGRES": settings.postgres.get_secret_value(),
         "DMST_FHIR_REDIS": settings.redis.get_secret_value(),
+        "DMST_FHIR_KEYS": str(settings.keys),
     }
     command = [sys.executable, "-m", "fhir_server", "search-parameters", "--data", str(settings.data)]
     ran = await asyncio.create_subprocess_exec(

@@ -147,6 +147,20 @@ async def test_only_the_doctor_makes_a_personal_note_transmissible_again(
     assert await found(software, "DocumentReference?patient=p") == ["exposure", "visit"]
 
 
+async def test_the_trail_is_for_those_who_control(server: Server, doctor: httpx.AsyncClient) -> None:
+    """Whatever the scopes say: it would tell a nurse of what a worker keeps from her."""
+    for role, status in (
+        ("medecin-travail", 200),
+        ("dpo", 200),
+        ("infirmier", 403),
+        ("assistant", 403),
+        ("technique", 403),
+    ):
+        http = (await server.client(EVERYTHING, role=role)).http
+        answer = await http.get("/fhir/AuditEvent?patient=p")
+        assert answer.status_code == status, role
+
+
 def test_commands(tmp_path: Path, make_settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """`dmst-fhir roles` and `dmst-fhir delegations`, as an operator types them."""
     settings = make_settings()
