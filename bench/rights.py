@@ -37,7 +37,7 @@ SIGHTS: Final = {
 OPPOSED: Final = (
     "insert into opposition (worker, exercised, low, high, rid)"
     " select worker, 'C2', '-infinity', 'infinity', rid from resource"
-    " where type = (select type from resource where id = 'p1' limit 1) and rid %% 100 = 0 and worker is not null"
+    " where type = (select type from resource where id = 'p1' limit 1) and rid % 100 = 0 and worker is not null"
 )
 
 
