@@ -7,6 +7,8 @@ from fhir_server.store import statistics
 from fhir_server.store.statistics import Statistics
 from tests.support import Server, keep, patient
 
+TABLES = {"resource", "token", "period", "word", "measure", "place", "narrative", "opposition"}
+
 
 async def analyses(server: Server) -> int:
     ((number,),) = await server.rows("select analyze_count from pg_stat_user_tables where relname = 'token'")
@@ -27,6 +29,14 @@ async def test_who_writes_has_the_tables_analysed_as_they_grow(server: Server, f
             break
         await server.rows("select pg_sleep(0.05)")
     assert await known(server) > statistics.FIRST
+
+
+async def test_every_table_that_a_search_asks_is_analysed(server: Server) -> None:
+    """One that was forgotten is planned for as if it held thousands of rows."""
+    await Statistics(server.database).analyze()
+    await server.rows("select pg_stat_force_next_flush()")
+    rows = await server.rows("select relname from pg_stat_user_tables where analyze_count > 0")
+    assert TABLES - {name for (name,) in rows} == set()
 
 
 async def test_a_table_that_is_known_is_left_alone(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
