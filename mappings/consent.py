@@ -20,7 +20,8 @@ NOT_OPPOSABLE: Final[Mapping[str, str]] = {
     "ins": "Nobody opposes that his DMST bears his INS (L4624-8)",
 }
 """Codes of the same system for what workers ask and the law does not give, with the reason that they are told."""
-_RIGHTS: Final[Mapping[str, Right]] = {"C1": "C1", "C2": "C2", "C3": "C3", "C4": "C4", "C5": "C5"}
+RIGHTS: Final[Mapping[str, Right]] = {"C1": "C1", "C2": "C2", "C3": "C3", "C4": "C4", "C5": "C5"}
+"""Those that a Consent may exercise, by their codes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,8 @@ def consent_facts(consent: Mapping[str, Any]) -> Iterator[ConsentFact]:
     start, end = _moment(period.get("start") or consent.get("dateTime")), _moment(period.get("end"), end=True)
     for category in consent.get("category", []):
         for coding in category.get("coding", []):
-            if coding.get("system") == WORKER_RIGHT and coding.get("code") in _RIGHTS:
-                yield ConsentFact(_RIGHTS[coding["code"]], verdict == "permit", start, end)
+            if coding.get("system") == WORKER_RIGHT and coding.get("code") in RIGHTS:
+                yield ConsentFact(RIGHTS[coding["code"]], verdict == "permit", start, end)
 
 
 def refusals(consent: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -62,9 +63,9 @@ def refusals(consent: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             where, code = f"Consent.category[{number}].coding[{place}]", str(coding.get("code"))
             if code in NOT_OPPOSABLE and verdict == "deny":
                 yield where, NOT_OPPOSABLE[code]
-            elif code not in _RIGHTS and code not in NOT_OPPOSABLE:
-                yield where, f"No right of a worker has this code: {', '.join(_RIGHTS)}"
-            elif code in _RIGHTS and consent.get("status") == "active":
+            elif code not in RIGHTS and code not in NOT_OPPOSABLE:
+                yield where, f"No right of a worker has this code: {', '.join(RIGHTS)}"
+            elif code in RIGHTS and consent.get("status") == "active":
                 if verdict not in ("permit", "deny"):
                     yield "Consent.provision.type", "Say whether the worker permits or denies"
                 if verdict == "permit" and "dateTime" not in consent:

@@ -151,6 +151,7 @@ async def _kept(reader: Reader, statement: Statement, rids: Sequence[int]) -> Se
 async def documents(reader: Reader, query: SearchQuery, rids: Sequence[int]) -> dict[int, Row]:
     """(rid, id, version, updated, doc) of those that meet the whole query at this moment, by internal key."""
     statement = Statement("select r.rid, r.id, r.version, r.updated, r.doc from resource r where", row_by_row=True)
+    statement.of_few = len(rids) <= STEP
     conditions.where(statement, query)
     statement.add("and r.rid = any(%s)", list(rids))
     return {row[0]: row for row in await statement.rows(reader, binary=True)}

@@ -176,6 +176,7 @@ def _select(query: SearchQuery, keys: Sequence[Key], after: Place | None, seeing
     statement = Statement(f"select r.rid, r.id, r.version, r.updated, r.doc{columns} from resource r")
     ordering.join(statement, keys)
     statement.add("where")
+    statement.of_few = any(isinstance(one, conditions.OF_FEW) for one in query.criteria)
     conditions.where(statement, query)
     if after:
         ordering.beyond(statement, keys, after)
