@@ -23,6 +23,7 @@ from fhir_server.r4.search_criteria import (
     TokenText,
     UriIs,
 )
+from fhir_server.sight import EVERYTHING
 from fhir_server.store import conditions, ordering
 from fhir_server.store.conditions import OF_FEW, OfIndex
 from fhir_server.store.ordering import Key, Place
@@ -181,13 +182,18 @@ async def sorted_in_index(
 ) -> list[Row] | None:
     """The rows of the next page and one more (rid, id, version, updated, doc, the values of the order, `seeing`).
 
-    None where others changed them at this very moment.
+    None where others changed them at this very moment. As a rule all of a page is in sight, and nothing is asked but
+    its documents; where some is not, it is looked at before the page is cut.
     """
-    values = {rid: found for rid, *found in await ordered(query, keys, after, seeing).rows(reader, binary=True)}
-    if not values:
-        return []
-    found = await documents(reader, query, list(values))
-    return [(*found[rid], *values[rid]) for rid in values] if found.keys() == values.keys() else None
+    for look in (False, True) if query.sight != EVERYTHING else (False,):
+        page = ordered(query, keys, after, seeing, look=look)
+        values = {rid: found for rid, *found in await page.rows(reader, binary=True)}
+        if not values:
+            return []
+        found = await documents(reader, query, list(values))
+        if found.keys() == values.keys():
+            return [(*found[rid], *values[rid]) for rid in values]
+    return None
 
 
 def _all_hashes(statement: Statement, resource_type: str, criteria: Sequence[OfIndex]) -> None:
@@ -200,11 +206,19 @@ def _all_hashes(statement: Statement, resource_type: str, criteria: Sequence[OfI
         statement.add("))")
 
 
-def ordered(query: SearchQuery, keys: Sequence[Key], after: Place | None, seeing: str = "") -> Statement:
-    """The statement of a search that `is_sorted_in_index`: internal keys, the values of the order, and `seeing`."""
+def ordered(
+    query: SearchQuery, keys: Sequence[Key], after: Place | None, seeing: str = "", *, look: bool = False
+) -> Statement:
+    """The statement of a search that `is_sorted_in_index`: internal keys, the values of the order, and `seeing`.
+
+    With `look` of those in sight only.
+    """
     by_hash = sorted(filter(_is_by_hash, query.criteria), key=_is_of_one)
     columns = "".join(f", {key.value}" for key in keys)
-    statement = Statement(f"select r.rid{columns}{seeing} from (", row_by_row=True)
+    statement = Statement(row_by_row=True)
+    statement.sight = query.sight
+    statement.add("select s.* from (" if look else "")
+    statement.add(f"select r.rid{columns}{seeing} from (")
     _all_hashes(statement, query.resource_type, by_hash)
     statement.add(") r")
     ordering.join(statement, keys)
@@ -217,5 +231,16 @@ def ordered(query: SearchQuery, keys: Sequence[Key], after: Place | None, seeing
         ordering.beyond(statement, keys, after)
         ordering.as_it_was(statement, after)
     ordering.order_by(statement, keys)
+    if look:
+        _until_enough_are_in_sight(statement)
     statement.add("limit %s", query.count + 1)
     return statement
+
+
+def _until_enough_are_in_sight(statement: Statement) -> None:
+    """Of sorted keys `s`, those whose resource is in sight: asked in their order, and no more than the page needs."""
+    statement.of_few = True
+    statement.add("offset 0) s where coalesce((select true from resource n where n.rid = s.rid")
+    statement.if_counted("n")
+    statement.if_in_sight("n")
+    statement.add("limit 1), false)")
