@@ -217,8 +217,7 @@ def ordered(
     columns = "".join(f", {key.value}" for key in keys)
     statement = Statement(row_by_row=True)
     statement.sight = query.sight
-    statement.add("select s.* from (" if look else "")
-    statement.add(f"select r.rid{columns}{seeing} from (")
+    statement.add(f"{'select s.* from (' if look else ''} select r.rid{columns}{seeing} from (")
     _all_hashes(statement, query.resource_type, by_hash)
     statement.add(") r")
     ordering.join(statement, keys)

@@ -21,6 +21,7 @@ from fhir_server.r4.search_criteria import (
     TokenIs,
     UriIs,
 )
+from fhir_server.sight import EVERYTHING
 from fhir_server.store import conditions, date_walk, narrowing, ordering
 from fhir_server.store.database import Connection, Database, Plans
 from fhir_server.store.definitions import Shelf
@@ -220,8 +221,8 @@ async def sight(connection: Connection) -> str:
 
 
 async def _total(reader: Reader, query: SearchQuery, place: Place | None) -> int:
-    """How many there are: counted, or what the planner believes (`_total=estimate`)."""
-    if query.total == "estimate" and not query.only_count and query.count:
+    """How many there are: counted, or what the planner believes (`_total=estimate`), who counts what is hidden too."""
+    if query.total == "estimate" and query.sight == EVERYTHING and not query.only_count and query.count:
         statement = Statement("select from resource r where", planned=True)
         conditions.where(statement, query)
         ((plan,),) = await statement.rows(reader)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
 from fhir_server.r4.search_criteria import SearchQuery
+from fhir_server.sight import EVERYTHING
 from fhir_server.store import conditions, ordering
 from fhir_server.store.database import Connection
 from fhir_server.store.earlier import as_seen
@@ -102,9 +103,9 @@ def _each(statement: Statement, queries: Sequence[SearchQuery], add: Callable[[S
 
 
 async def _total(reader: Reader, queries: Sequence[SearchQuery], place: Place | None) -> int:
-    """How many there are: counted, or what the planner believes (`_total=estimate`)."""
+    """How many there are: counted, or what the planner believes (`_total=estimate`), who counts what is hidden too."""
     shared = queries[0]
-    is_estimate = shared.total == "estimate" and not shared.only_count and shared.count
+    is_estimate = shared.total == "estimate" and shared.sight == EVERYTHING and not shared.only_count and shared.count
 
     def counted(statement: Statement, query: SearchQuery) -> None:
         statement.add("select from resource r where" if is_estimate else "select count(*) as n from resource r where")
