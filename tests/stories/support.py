@@ -17,7 +17,9 @@ from typing import Any
 import httpx
 import pytest
 from pydantic import SecretStr
+from typer.testing import CliRunner, Result
 
+from fhir_server.__main__ import app as command
 from fhir_server.app import Parts, build, make_adapters, make_dispatcher, make_service
 from fhir_server.rest.authentication import Authentication
 from fhir_server.rest.edge import Edge
@@ -122,6 +124,14 @@ def environment(settings: Settings) -> dict[str, str]:
         for name, value in settings.model_dump(exclude_defaults=True).items()
     }
     return os.environ | {f"DMST_FHIR_{name.upper()}": value for name, value in given.items()}
+
+
+def dmst_fhir(settings: Settings, *words: str) -> Result:
+    """The command in this process, as a test in a thread (`asyncio.to_thread`) runs it: it has a loop of its own.
+
+    What a process of its own adds is the start of Python and the import of everything, a second or three.
+    """
+    return CliRunner(env=environment(settings)).invoke(command, list(words))
 
 
 @contextmanager

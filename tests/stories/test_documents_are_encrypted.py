@@ -21,23 +21,17 @@ from fhir_server.settings import Settings
 from fhir_server.store.sealing import BLOCK
 from fhir_server.store.shredding import LATELY
 from tests.store.test_sealing import CHANGES
-from tests.stories.support import Provider, asking, environment, process, running_service, until
+from tests.stories.support import Provider, asking, dmst_fhir, process, running_service, until
 from tests.support import EVERYTHING, FHIR_JSON, Server, codes, free_port, serving
 
 PDF = {"content-type": "application/pdf"}
 DOCUMENT = b"%PDF-1.4 " + os.urandom(2 * BLOCK)
 
 
-def dmst_fhir(settings: Settings, *words: str) -> tuple[int, str]:
-    """The command, in a thread with an event loop of its own: its status and everything that it said."""
-    ran = CliRunner(env=environment(settings)).invoke(command, list(words))
-    return ran.exit_code, ran.output
-
-
 async def said(settings: Settings, *words: str) -> str:
-    status, text = await asyncio.to_thread(dmst_fhir, settings, *words)
-    assert status == 0, text
-    return text
+    ran = await asyncio.to_thread(dmst_fhir, settings, *words)
+    assert ran.exit_code == 0, ran.output
+    return ran.output
 
 
 def files(settings: Settings) -> list[Path]:
@@ -135,7 +129,8 @@ async def test_without_its_key_the_server_does_not_start(settings: Settings) -> 
     with pytest.raises(Unavailable, match="is not here: bring it back from its backup"):
         async with serving(settings):
             pass
-    status, text = await asyncio.to_thread(dmst_fhir, settings, "keys", "status")
+    ran = await asyncio.to_thread(dmst_fhir, settings, "keys", "status")
+    status, text = ran.exit_code, ran.output
     assert (status, "is not here" in text) == (1, True)
     assert not settings.key_file.exists()
     elsewhere.rename(settings.key_file)
@@ -161,7 +156,8 @@ async def test_master_keys_change_while_the_server_runs(server: Server) -> None:
     await reads()
     await client.put("/fhir/Binary/new", content=b"%PDF-1.4 new", headers=PDF)
     assert await server.rows("select count(*) from blob_key where master = %s", old) == [(0,)]
-    status, text = await asyncio.to_thread(dmst_fhir, settings, "keys", "retire", "nothing")
+    ran = await asyncio.to_thread(dmst_fhir, settings, "keys", "retire", "nothing")
+    status, text = ran.exit_code, ran.output
     assert status == 1
     texts += [text, await said(settings, "keys", "retire", old), await said(settings, "keys", "status")]
     assert old not in settings.key_file.read_text()

@@ -3,10 +3,9 @@
 dmst.md scenario A13 and section 1.7.
 """
 
+import asyncio
 import csv
 import hashlib
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -31,7 +30,7 @@ from fhir_server.store.retention import RetentionRows
 from mappings.nomenclature import kind_of
 from mappings.scanned_document import kind_concept
 from terminology import systems
-from tests.stories.support import Provider, asking, count, environment, running_service
+from tests.stories.support import Provider, asking, count, dmst_fhir, running_service
 from tests.support import keep, patient, put
 
 PDF = b"%PDF-1.7 une fiche de visite"
@@ -416,30 +415,24 @@ async def test_a_scanned_folder_is_destroyed_and_its_traces_stay(
 async def test_the_commands_say_what_they_did(world: World) -> None:
     """From the hold to the last document: what is written by `due` is read by `approve`, and `delete` tells each."""
 
-    def run(*words: str) -> tuple[int, str, str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "fhir_server", "retention", *words],
-            env=environment(world.parts.settings),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return done.returncode, done.stdout, done.stderr
+    async def run(*words: str) -> tuple[int, str, str]:
+        done = await asyncio.to_thread(dmst_fhir, world.parts.settings, "retention", *words)
+        return done.exit_code, done.stdout, done.stderr
 
-    status, said, _ = run("hold", "Patient/w", "--reason", "contentieux", "--by", "dpo")
+    status, said, _ = await run("hold", "Patient/w", "--reason", "contentieux", "--by", "dpo")
     assert (status, said.startswith("held: Flag/")) == (0, True)
     due = ("due", "--at", "2100-01-01", "--format", "csv")
-    assert run(*due)[:2] == (0, "patient,document,version,until,reasons\n")
-    assert run("release", "Patient/w", "--by", "dpo")[:2] == (0, "released: 1\n")
-    status, said, _ = run(*due)
+    assert (await run(*due))[:2] == (0, "patient,document,version,until,reasons\n")
+    assert (await run("release", "Patient/w", "--by", "dpo"))[:2] == (0, "released: 1\n")
+    status, said, _ = await run(*due)
     assert (status, len(said.splitlines())) == (0, 3)
     assert "TESTEUR" not in said
     path = world.folder / "list.csv"
     path.write_text(said, encoding="utf-8")
-    assert "1 more must approve it" in run("approve", str(path), "--by", "dpo")[1]
-    status, _, complaint = run("approve", str(path), "--by", "dpo")
+    assert "1 more must approve it" in (await run("approve", str(path), "--by", "dpo"))[1]
+    status, _, complaint = await run("approve", str(path), "--by", "dpo")
     assert (status, "conflict" in complaint) == (1, True)
-    assert run("approve", str(path), "--by", "medecin")[0] == 0
-    status, said, _ = run("delete")
+    assert (await run("approve", str(path), "--by", "medecin"))[0] == 0
+    status, said, _ = await run("delete")
     assert (status, said) == (1, "one blocked not-before 2035-12-31\ntwo blocked not-before 2035-12-31\n")
-    assert run("lists")[1].endswith(" 2 blocked 2\n")
+    assert (await run("lists"))[1].endswith(" 2 blocked 2\n")

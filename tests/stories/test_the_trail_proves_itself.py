@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from fhir_server.records.trail_verify import Question, verify
 from fhir_server.scans.seal import DemoAuthority
 from fhir_server.scans.seal import verify as verify_signature
 from fhir_server.settings import Settings
-from tests.stories.support import environment, kill, process, until
+from tests.stories.support import dmst_fhir, kill, process, until
 from tests.support import EVERYTHING, FHIR_JSON, free_port
 from tests.tsa import running_tsa
 
@@ -38,14 +37,8 @@ READERS = 8
 
 def command(settings: Settings, *words: str) -> tuple[int, str]:
     """Status and output of `dmst-fhir ...`."""
-    done = subprocess.run(
-        [sys.executable, "-m", "fhir_server", *words],
-        env=environment(settings) | {"DMST_FHIR_LOG_LEVEL": "error", "COLUMNS": "400"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.returncode, done.stdout + done.stderr
+    done = dmst_fhir(settings, *words)
+    return done.exit_code, done.output
 
 
 async def test_no_access_that_was_answered_is_lost_by_kill_nine(tmp_path: Path, redis_url: str) -> None:
@@ -162,8 +155,9 @@ async def test_the_commands_say_by_their_status_what_became_of_the_trail(
             "invalid --from is a date such as 2026-01-31 or a moment with its offset\n",
         )
         nowhere = world.model_copy(update={"audit_tsa_trust": None})
-        status, said = await asyncio.to_thread(command, nowhere, "work")
-        assert (status, "DMST_FHIR_AUDIT_TSA_TRUST" in said) == (1, True), "a half configuration does not start"
+        with process(nowhere, "work") as worker:
+            assert await asyncio.to_thread(worker.wait) == 1, "a half configuration does not start"
+        assert "DMST_FHIR_AUDIT_TSA_TRUST" in (world.data / "work.log").read_text()
 
 
 @pytest.fixture
