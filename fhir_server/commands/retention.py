@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
-from fhir_server.commands.running import Data, out, parts_of, run_to_end, settings_of
+from fhir_server.commands.running import By, Data, out, parts_of, run_to_end, settings_of
 
 
 def hold(
     patient: Annotated[str, typer.Argument(help="Patient/ID of the worker.")],
     reason: Annotated[str, typer.Option(help="Why: it is kept in the worker's record.")],
-    by: Annotated[str, typer.Option(help="Who decides (your user name).")],
+    by: By,
     data: Data = None,
 ) -> None:
     """Suspend the destruction of everything of a worker: a claim, a request of an authority."""
@@ -30,7 +30,7 @@ def hold(
 
 def release(
     patient: Annotated[str, typer.Argument(help="Patient/ID of the worker.")],
-    by: Annotated[str, typer.Option(help="Who decides (your user name).")],
+    by: By,
     data: Data = None,
 ) -> None:
     """Lift the holds of a worker."""

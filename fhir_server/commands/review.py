@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from fhir_server.commands.running import Data, out, parts_of, run_to_end, settings_of
+from fhir_server.commands.running import By, Data, out, parts_of, run_to_end, settings_of
 
 
 def listed(data: Data = None) -> None:
@@ -32,7 +32,7 @@ def attach(
     lot: str,
     barcode: str,
     worker: Annotated[str, typer.Option(help="Patient/ID of the worker.")],
-    by: Annotated[str, typer.Option(help="Who decides (your user name).")],
+    by: By,
     data: Data = None,
 ) -> None:
     """Attach a folder to a worker: a person's decision, recorded as such."""

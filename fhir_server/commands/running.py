@@ -22,6 +22,7 @@ out = Console()
 err = Console(stderr=True)
 
 Data = Annotated[Path | None, typer.Option("--data", help="Folder of everything kept on disk (DMST_FHIR_DATA).")]
+By = Annotated[str, typer.Option(help="Who decides (your user name).")]
 
 
 class Tell(Protocol):
