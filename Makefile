@@ -25,7 +25,7 @@ demo: $(STAMP) ## The road of one document, end to end, on sample scans (ARGS="-
 
 test: $(STAMP) ## The whole test suite (ARGS are given to pytest)
 	@tools/test-packages
-	@tools/test $(VENV) $(ARGS)
+	@$(BIN)/python -m pytest -q $(if $(ARGS),,-n 2 --dist loadfile) $(ARGS)
 
 check: lint types imports ## Style, types and import rules
 
