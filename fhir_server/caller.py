@@ -4,17 +4,13 @@ Scopes are SMART on FHIR v2 system scopes, `system/<Type or *>.<c r u d s>`:
 https://hl7.org/fhir/smart-app-launch/scopes-and-launch-context.html
 """
 
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
 
 from fhir_server import roles
 from fhir_server.outcomes import Forbidden
-from fhir_server.scopes import Permission, constraints_of, grantable
-from fhir_server.sight import EVERYTHING, Sight, own_hash
-
-_SCOPE = re.compile(r"system/(\*|[A-Za-z]+)\.(c?r?u?d?s?)")
+from fhir_server.scopes import Permission, bounds_of, constraints_of, grantable
+from fhir_server.sight import EVERYTHING, Bound, Sight, own_hash
 
 ROLES = {code: role.label for code, role in roles.of_the_law().items()}
 """Roles of persons and of machines, and what they are called."""
@@ -45,13 +41,17 @@ class Caller:
     structure: str | None = None
     """Where he works, as the issuer of his token says it."""
 
-    @property
-    def sight(self) -> Sight:
-        """What of the store the role lets him see, whatever the scopes."""
+    def sight(self, *permissions: Permission) -> Sight:
+        """What of the store the role lets him see, and of that what his scopes allow all these permissions on.
+
+        Types on which they allow a permission not at all have to be refused besides (`may`).
+        """
         if self.client_id.startswith(_ITSELF):
             return EVERYTHING
         only = own_hash(f"Patient/{self.worker}") if self.worker else None
-        return roles.sight_of(self.role, self.purpose, only, delegated=self.delegated)
+        sight = roles.sight_of(self.role, self.purpose, only, delegated=self.delegated)
+        bounds = bounds_of(self.scopes, permissions)
+        return replace(sight, bounds=bounds) if bounds else sight
 
     @property
     def closed(self) -> int:
@@ -64,38 +64,40 @@ class Caller:
         return self.client_id.startswith(_ITSELF) or roles.may_recall(self.role)
 
     def may(self, permission: Permission, resource_type: str) -> bool:
-        """Does a scope allow it? The trail tells of everybody's record: there the role must allow it too."""
+        """Does a scope allow it, at least of some? Of which, `sight` says, and for writes `bound`.
+
+        The trail tells of everybody's record: there the role must allow it too.
+        """
         if resource_type == "AuditEvent" and not roles.may_read_trail(self.role):
             return False
-        return permission in _allowed(self.scopes, resource_type)
+        return constraints_of(self.scopes, permission, resource_type) != ()
 
     def must(self, permission: Permission, resource_type: str) -> None:
         """Raises Forbidden unless a scope allows `permission` on `resource_type`."""
         if not self.may(permission, resource_type):
             raise Forbidden(f"No scope of this client allows '{permission}' on {resource_type}")
 
-    def constraints(self, permission: Permission, resource_type: str) -> tuple[str, ...] | None:
-        """The searches (`category=...`) of which a resource must match one; None for any resource, () for none.
+    def may_wholly(self, permission: Permission, resource_type: str) -> bool:
+        """Does a scope allow it of every resource of the type? Asked where nothing looks at each."""
+        return self.may(permission, resource_type) and self.constraints(permission, resource_type) is None
 
-        No scope with a constraint is granted yet (`check_scopes`), so this is None exactly where `may` is true.
-        """
+    def must_wholly(self, permission: Permission, resource_type: str) -> None:
+        """Raises Forbidden unless a scope allows `permission` on every resource of the type."""
+        if not self.may_wholly(permission, resource_type):
+            raise Forbidden(f"No scope of this client allows '{permission}' on every {resource_type}")
+
+    def constraints(self, permission: Permission, resource_type: str) -> tuple[str, ...] | None:
+        """The searches (`category=...`) of which a resource must match one; None for any resource, () for none."""
         return constraints_of(self.scopes, permission, resource_type)
+
+    def bound(self, permission: Permission, resource_type: str) -> Bound:
+        """What a resource of the type must meet for the permission, which a scope gives; () for any resource."""
+        return bounds_of(self.scopes, (permission,)).get(resource_type, ())
 
     def must_search(self, resource_types: Iterable[str]) -> None:
         """Raises Forbidden unless a scope allows searching on each: a chain asks of the type that it leads to."""
         for resource_type in sorted(resource_types):
             self.must("s", resource_type)
-
-
-@lru_cache(maxsize=4096)
-def _allowed(scopes: tuple[str, ...], resource_type: str) -> frozenset[str]:
-    letters: set[str] = set()
-    for scope in scopes:
-        if match := _SCOPE.fullmatch(scope):
-            on, what = match.groups()
-            if on in ("*", resource_type):
-                letters.update(what)
-    return frozenset(letters)
 
 
 def check_scopes(scopes: Iterable[str]) -> tuple[str, ...]:

@@ -1,19 +1,23 @@
 """Scopes of SMART on FHIR v2: read, written in one way, compared by what they allow.
 
 https://hl7.org/fhir/smart-app-launch/STU2.2/scopes-and-launch-context.html - `system/Observation.rs?category=x` is
-`<context>/<type or *>.<c r u d s>?<search>`. A scope that is constrained by a search, and one of context `user`, is
-understood here and granted nowhere: nothing would hold its bearer to it.
+`<context>/<type or *>.<c r u d s>?<search>`. Of context `user` and `patient` a scope is understood here and granted
+nowhere: nothing would hold its bearer to it. A search is granted where all of it can be enforced (`r4.granular`).
 """
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Literal, get_args
 from urllib.parse import parse_qsl, urlencode
 
-from fhir_server.r4.resource_types import TYPE_NUMBER
+from fhir_server.outcomes import Failure
+from fhir_server.r4 import granular
+from fhir_server.r4.resource_types import RESOURCE_TYPES, TYPE_NUMBER
 from fhir_server.r4.search_parameters import parameters_of
+from fhir_server.sight import NO_BOUNDS, Bound, Bounds
 
 Permission = Literal["c", "r", "u", "d", "s"]
 Context = Literal["system", "user", "patient"]
@@ -64,7 +68,7 @@ def _search(text: str, resource_type: str, search: str | None) -> str:
     for name, value in pairs:
         if not value or not _is_criterion(resource_type, name.partition(":")[0]):
             raise ValueError(f"not a scope of this server: {text}")
-    return urlencode(sorted(set(pairs)), safe=":/|,$")
+    return _written(pairs)
 
 
 def _is_criterion(resource_type: str, code: str) -> bool:
@@ -80,7 +84,11 @@ def grantable(text: str) -> str:
     if scope.context != "system":
         raise ValueError(f"not a scope of this server: {text} (only system scopes are granted)")
     if scope.search:
-        raise ValueError(f"not a scope of this server: {text} (scopes with a search are not enforced, so not granted)")
+        try:
+            for resource_type in RESOURCE_TYPES if scope.type == "*" else (scope.type,):
+                granular.criteria_of(resource_type, scope.search)
+        except Failure as fault:
+            raise ValueError(f"not a scope of this server: {text} ({fault.diagnostics})") from None
     return str(scope)
 
 
@@ -101,36 +109,75 @@ def _constraints(scopes: tuple[str, ...], permission: Permission, resource_type:
     return None if "" in searches else tuple(sorted(searches))
 
 
+def bounds_of(scopes: Sequence[str], permissions: Iterable[Permission]) -> Bounds:
+    """The types of which the scopes allow these permissions only on what meets their searches, and which searches.
+
+    A permission that they do not give on a type at all is no bound of it: whoever asks has to refuse that before.
+    """
+    return _bounds(tuple(scopes), "".join(permissions)) if any("?" in scope for scope in scopes) else NO_BOUNDS
+
+
+@lru_cache(maxsize=1024)
+def _bounds(scopes: tuple[str, ...], permissions: str) -> Bounds:
+    found: dict[str, Bound] = {}
+    for resource_type in RESOURCE_TYPES:
+        clauses = {_constraints(scopes, letter, resource_type) for letter in LETTERS if letter in permissions}
+        if bound := tuple(sorted(clause for clause in clauses if clause)):
+            found[resource_type] = bound
+    return MappingProxyType(found)
+
+
 def covers(allowed: Iterable[str], asked: Iterable[str]) -> bool:
-    """Whether everything that is `asked` is in what is `allowed`; both are scopes that this server grants."""
-    has = list(_known(allowed))
+    """Whether everything that is `asked` is in what is `allowed`; both are scopes that this server grants.
+
+    A search is in another where it says all of it, and perhaps more.
+    """
+    has = [scope for scope in _known(allowed) if scope.context == "system"]
     for scope in map(parse, asked):
-        letters = {letter for one in has if one.type in ("*", scope.type) for letter in one.letters}
-        if not letters.issuperset(scope.letters):
+        wider = [one for one in has if one.type in ("*", scope.type) and _pairs(one) <= _pairs(scope)]
+        letters = {letter for one in wider for letter in one.letters}
+        if scope.context != "system" or not letters.issuperset(scope.letters):
             return False
     return True
 
 
 def common(asked: Iterable[str], allowed: Iterable[str]) -> tuple[str, ...]:
-    """What is both in `asked` and in `allowed`. What this server does not grant is left out, never widened."""
-    letters: dict[str, set[str]] = {}
-    granted = [scope for scope in _known(allowed) if _is_plain(scope)]
+    """What is both in `asked` and in `allowed`. What this server does not grant is left out, never widened.
+
+    What both constrain meets the searches of both.
+    """
+    letters: dict[tuple[str, str], set[str]] = {}
+    granted = [scope for scope in _known(allowed) if _is_granted(scope)]
     for scope in _known(asked):
-        if not _is_plain(scope):
+        if not _is_granted(scope):
             continue
         for other in granted:
             if "*" in (scope.type, other.type) or scope.type == other.type:
                 narrower = other.type if scope.type == "*" else scope.type
-                letters.setdefault(narrower, set()).update(set(scope.letters) & set(other.letters))
+                search = _written(_pairs(scope) | _pairs(other))
+                letters.setdefault((narrower, search), set()).update(set(scope.letters) & set(other.letters))
     return tuple(
-        str(Scope("system", name, "".join(letter for letter in LETTERS if letter in which)))
-        for name, which in sorted(letters.items())
+        str(Scope("system", name, "".join(letter for letter in LETTERS if letter in which), search))
+        for (name, search), which in sorted(letters.items())
         if which
     )
 
 
-def _is_plain(scope: Scope) -> bool:
-    return scope.context == "system" and not scope.search
+def _pairs(scope: Scope) -> frozenset[tuple[str, str]]:
+    return frozenset(parse_qsl(scope.search, keep_blank_values=True))
+
+
+def _written(pairs: Iterable[tuple[str, str]]) -> str:
+    return urlencode(sorted(set(pairs)), safe=":/|,$")
+
+
+@lru_cache(maxsize=4096)
+def _is_granted(scope: Scope) -> bool:
+    try:
+        grantable(str(scope))
+    except ValueError:
+        return False
+    return True
 
 
 def _known(scopes: Iterable[str]) -> Iterable[Scope]:

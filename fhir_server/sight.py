@@ -4,9 +4,10 @@ The bits are those of `mappings.access_facts`. PostgreSQL asks the same of a row
 a resource that was read.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Final
 
 from xxhash import xxh3_64_intdigest
@@ -26,19 +27,30 @@ def own_hash(target: str) -> int:
     return signed_hash(target)
 
 
+Bound = tuple[tuple[str, ...], ...]
+"""What granular scopes ask of a resource: of each of these, that it meets one of its searches (`category=...`)."""
+Bounds = Mapping[str, Bound]
+"""By the resource types of which not everything is meant."""
+NO_BOUNDS: Final[Bounds] = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class Sight:
     """`hidden` are the bits that hide a resource. `rights` are those of a worker (C1 to C5) which, once he opposes,
     keep his record from who looks, but not who he is. `only`, where it is said, is the one worker whose record is seen
-    (the own hash of his Patient).
+    (the own hash of his Patient). `bounds` are those of his scopes, whatever his role.
     """
 
     hidden: int
     rights: tuple[str, ...] = ()
     only: int | None = None
+    bounds: Bounds = field(default_factory=lambda: NO_BOUNDS, hash=False)
 
     def covers(self, guard: int, worker: int | None, opposed: Collection[str]) -> bool:
-        """Is a resource with these bits in sight, in the record of this worker, who exercised these rights?"""
+        """Is a resource with these bits in sight, in the record of this worker, who exercised these rights?
+
+        The bounds are not among that: they are asked of the document (`store.bounds`).
+        """
         if guard & self.hidden:
             return False
         if self.only is not None and worker != self.only and not guard & OUTSIDE:

@@ -27,6 +27,7 @@ from fhir_server.records import audit
 from fhir_server.records.export_run import Exporter, Wanted
 from fhir_server.records.import_run import Importer
 from fhir_server.records.protection import Protection
+from fhir_server.scopes import constraints_of
 from fhir_server.settings import Settings
 from fhir_server.store.access_log import AccessLog, insert_accesses
 from fhir_server.store.blobs import CHUNK
@@ -123,7 +124,7 @@ class Bulk:
         found = [file for file in await self.jobs.files(job_id) if file.name == name]
         if job.state != "complete" or not found:
             raise NotFound("This job has no such file")
-        caller.must("r", TYPE_NAME[found[0].type])
+        _must_read_file(caller, job, TYPE_NAME[found[0].type])
         await self._accesses.append(
             audit.access(
                 caller,
@@ -253,14 +254,21 @@ def progress_of(job: Job, inputs: Iterable[Input]) -> tuple[str, float]:
     return f"{share:.0%} read, {lines} lines done, {refused} refused", share
 
 
+def _must_read_file(caller: Caller, job: Job, resource_type: str) -> None:
+    """Raises Forbidden. The file holds what the scopes of the job allowed, and nobody looks at its lines again."""
+    caller.must("r", resource_type)
+    if caller.constraints("r", resource_type) != constraints_of(job.caller["scopes"], "r", resource_type):
+        caller.must_wholly("r", resource_type)
+
+
 def _must_import(caller: Caller, sources: Iterable[Source]) -> None:
     """Raises Forbidden: an import is for operators, and for types that the caller may create and update."""
     if caller.role != "operator":
         raise Forbidden("Only a client with the role of an operator imports")
     for source in sources:
         if source.type is not None:
-            caller.must("c", source.type)
-            caller.must("u", source.type)
+            caller.must_wholly("c", source.type)
+            caller.must_wholly("u", source.type)
 
 
 def _input(folder: Path, source: Source, number: int) -> tuple[int | None, str, int, int]:

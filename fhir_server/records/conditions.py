@@ -54,7 +54,7 @@ def condition_of(value: str) -> Pairs:
 def query_of(caller: Caller, resource_type: str, pairs: Pairs, where: str | None) -> SearchQuery:
     """The criteria of a conditional interaction, asked of what the caller sees. Raises BadParameter."""
     try:
-        query = replace(search_query.parse(resource_type, pairs), sight=caller.sight)
+        query = replace(search_query.parse(resource_type, pairs), sight=caller.sight("s"))
         if not query.criteria:
             raise BadParameter("A condition needs a criterion")
     except BadParameter as fault:

@@ -56,7 +56,7 @@ async def everything(
     worker of whom something is shown. Raises Forbidden, NotFound, Gone, Unavailable.
     """
     caller.must("r", "Patient")
-    patient = present(await archive.current(caller, "Patient", patient_id), "Patient", patient_id)
+    patient = present(await archive.current(caller, "Patient", patient_id, "r"), "Patient", patient_id)
     first = patient if after is None and _wants_patient(asked, patient) else None
     members, following = await _members(archive, caller, patient_id, asked, after or 0, asked.count - bool(first))
     shown, targets = _bounded(members, (TYPE_NUMBER["Patient"], patient_id))
@@ -74,7 +74,7 @@ async def _members(
         return (), after
     wanted = [one for one in types_in("Patient") if _wants(asked, one) and _may_see(caller, one)]
     return await archive.compartments.page(
-        "Patient", patient_id, wanted, asked.narrowed, caller.sight, after=after, limit=limit
+        "Patient", patient_id, wanted, asked.narrowed, caller.sight("r", "s"), after=after, limit=limit
     )
 
 
@@ -111,8 +111,9 @@ async def _along(
     wanted = [key for key in targets if _wants(asked, TYPE_NAME[key[0]]) and _may_see(caller, TYPE_NAME[key[0]])]
     if not wanted:
         return []
+    sight = caller.sight("r", "s")
     read = await archive.resources.read_many(wanted)
-    found = [Included(TYPE_NAME[s.type], s.id, s.doc) for s in read if s.doc and s.is_in(caller.sight)]
+    found = [Included(TYPE_NAME[s.type], s.id, s.doc) for s in read if s.doc and s.is_in(sight)]
     about = {one: patient_in_bytes(*one) for one in found}
     return sorted(one for one, whose in about.items() if whose in (None, patient_id))
 

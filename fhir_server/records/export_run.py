@@ -7,7 +7,7 @@ from a worker that died goes on there, and finds the same.
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +24,8 @@ from fhir_server.r4.subjects import patient_in_bytes
 from fhir_server.records import audit
 from fhir_server.records.export_files import DELETED, OUTPUT, ExportFiles
 from fhir_server.records.protection import Protection
+from fhir_server.sight import Sight
+from fhir_server.store.bounds import meets
 from fhir_server.store.bulk_jobs import BulkJobs, Job
 from fhir_server.store.moments import Moments, Version, Walk
 
@@ -92,7 +94,7 @@ class Exporter:
         await self.moments.settled(job.at)
         filtered = {name for name, _ in wanted.filters}
         others = [name for name in wanted.types if name not in filtered]
-        queries = [replace(query, sight=caller.sight) for query in wanted.queries()]
+        queries = [replace(query, sight=caller.sight("r", "s")) for query in wanted.queries()]
         await self.moments.begin(job.job_id, job.at, queries, wanted.patients, others)
         begun = await self.jobs.read(job.job_id)
         return begun or job
@@ -111,12 +113,30 @@ class Exporter:
         await self._note(job, max(reached, job.until or 0), files, sorter, trace)
 
     async def _permitted(self, caller: Caller, versions: Iterable[Version]) -> list[Version]:
-        """Without what the caller's role keeps from him, and the Binaries whose protector he may not read."""
+        """Without what the caller's role or scopes keep from him, and the Binaries whose protector he may not read."""
+        sight = caller.sight("r", "s")
+        seen = [one for one in versions if sight.covers(one.guard, one.worker, one.opposed)]
+        if sight.bounds:
+            seen = await self._within_bounds(sight, seen)
+        return [
+            one
+            for one in seen
+            if one.type != BINARY or one.doc is None or (await self.protection.of_document(caller, one.doc)).allowed
+        ]
+
+    async def _within_bounds(self, sight: Sight, versions: Sequence[Version]) -> list[Version]:
+        """What scopes allow as it was at the moment of the export and as it is now."""
+        keys = [(one.type, one.id) for one in versions if TYPE_NAME[one.type] in sight.bounds]
+        now = {(one.type, one.id): one for one in await self.protection.resources.read_many(keys)} if keys else {}
         return [
             one
             for one in versions
-            if caller.sight.covers(one.guard, one.worker, one.opposed)
-            and (one.type != BINARY or one.doc is None or (await self.protection.of_document(caller, one.doc)).allowed)
+            if TYPE_NAME[one.type] not in sight.bounds
+            or (
+                (one.type, one.id) in now
+                and meets(sight, TYPE_NAME[one.type], one.doc)
+                and meets(sight, TYPE_NAME[one.type], now[one.type, one.id].doc)
+            )
         ]
 
     async def _note(self, job: Job, reached: int, files: ExportFiles, sorter: "_Sorter", trace: audit.AccessRow) -> Job:

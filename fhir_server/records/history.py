@@ -15,6 +15,7 @@ from fhir_server.r4.subjects import patient_in_bytes
 from fhir_server.records import audit
 from fhir_server.records.protection import BINARY, Verdict
 from fhir_server.records.read import Archive, absent
+from fhir_server.store.bounds import meets
 from fhir_server.store.histories import Moment, Past, Span
 
 
@@ -40,15 +41,15 @@ class Chapter:
 
 
 async def of_instance(archive: Archive, caller: Caller, resource_type: str, resource_id: str, asked: Asked) -> Chapter:
-    """The versions of one resource, always counted. Raises Forbidden, NotFound."""
+    """The versions of one resource, counted unless scopes may allow some of them only. Raises Forbidden, NotFound."""
     caller.must("r", resource_type)
     key = TYPE_NUMBER[resource_type], resource_id
     current = await archive.resources.read(*key)
     await archive.must_see(caller, "history-instance", asked.request_id, resource_type, current)
     if not current:
         raise absent(resource_type, resource_id)
-    span = replace(asked.span, sight=caller.sight)
-    versions, total = await asyncio.gather(
+    span = replace(asked.span, sight=caller.sight("r"))
+    versions, counted = await asyncio.gather(
         archive.histories.of_instance(key, span, asked.below, asked.count + 1),
         archive.histories.count_of_instance(key, span),
     )
@@ -57,6 +58,8 @@ async def of_instance(archive: Archive, caller: Caller, resource_type: str, reso
         verdict = await archive.protection.of_documents(caller, docs)
         await archive.worker_of(verdict, caller, "history-instance", asked.request_id, resource_id)
     page, following = _cut(versions, asked)
+    page = _met(page, span)
+    total = counted if resource_type not in span.sight.bounds else _of_whole(page, following, asked)
     await _trace(archive, caller, "history-instance", page, asked, (resource_type, resource_id))
     return Chapter(page, following, total)
 
@@ -78,17 +81,34 @@ async def of_system(archive: Archive, caller: Caller, offered: Iterable[str], as
 
 async def _of_types(archive: Archive, caller: Caller, types: Sequence[str], interaction: str, asked: Asked) -> Chapter:
     numbers = [TYPE_NUMBER[name] for name in types]
-    span = replace(asked.span, sight=caller.sight)
+    span = replace(asked.span, sight=caller.sight("r", "s"))
     found = await archive.histories.of_types(numbers, span, asked.below, asked.count + 1)
     page, following = _cut(found, asked)
-    page = tuple([one for one in page if await _may_see(archive, caller, one)])
-    total = None
-    if asked.below == Moment() and asked.count and not following:
-        total = len(page)
-    elif asked.counted and (BINARY not in types or all(caller.may("r", name) for name in RESOURCE_TYPES)):
+    page = tuple([one for one in _met(page, span) if await _may_see(archive, caller, one)])
+    total = _of_whole(page, following, asked)
+    if (
+        total is None
+        and asked.counted
+        and span.sight.bounds.keys().isdisjoint(types)
+        and (BINARY not in types or all(caller.may("r", name) for name in RESOURCE_TYPES))
+    ):
         total = await archive.histories.count_of_types(numbers, span)
     await _trace(archive, caller, interaction, page, asked, (types[0] if interaction == "history-type" else "", None))
     return Chapter(page, following, total)
+
+
+def _met(page: Sequence[Past], span: Span) -> tuple[Past, ...]:
+    """The versions that meet what scopes ask. That the resource does now, the store has seen to.
+
+    Both, since a scope is about what a resource says: one that was put under another category is gone from who may see
+    the former only, and who may see the latter does not read what stood under the former.
+    """
+    return tuple(one for one in page if meets(span.sight, TYPE_NAME[one.type], one.doc))
+
+
+def _of_whole(page: Sequence[Past], following: Moment | None, asked: Asked) -> int | None:
+    """The total where the page is the whole history."""
+    return len(page) if asked.below == Moment() and asked.count and not following else None
 
 
 def _cut(versions: Sequence[Past], asked: Asked) -> tuple[tuple[Past, ...], Moment | None]:

@@ -166,8 +166,8 @@ class _Work:
         if kind in NOT_IMPORTED:
             raise BusinessRule("Resources of this type are not imported", expression="resourceType")
         validate(resource)
-        if not (terms.caller.may("c", kind) and terms.caller.may("u", kind)):
-            raise Forbidden(f"No scope of this client allows 'c' and 'u' on {kind}")
+        if not (terms.caller.may_wholly("c", kind) and terms.caller.may_wholly("u", kind)):
+            raise Forbidden(f"No scope of this client allows 'c' and 'u' on every {kind}")
         return resource, body
 
     def _refer(self, line: Line, resource: dict[str, Any]) -> None:

@@ -60,7 +60,7 @@ class Protection:
             if protector is None or protector.doc is None:
                 return Verdict(allowed=False)
             patient = patient_in_bytes(*target, protector.doc)
-            if not protector.is_in(caller.sight):
+            if not protector.is_in(caller.sight("r")):
                 return Verdict(allowed=False, patient_id=patient)
             if target[0] != BINARY or not caller.may("r", BINARY):
                 return Verdict(caller.may("r", target[0]), patient)

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
-from fhir_server.caller import Caller
+from fhir_server.caller import Caller, Permission
 from fhir_server.metrics import Metrics
 from fhir_server.outcomes import BadParameter, Gone, NotFound
 from fhir_server.ports import BlobStore
@@ -93,6 +93,9 @@ class Archive:
         number = TYPE_NUMBER[resource_type]
         found = await self.resources.read_version(number, resource_id, version)
         await self.must_see(caller, "vread", request_id, resource_type, found)
+        if resource_type in caller.sight("r").bounds:  # what scopes no longer allow now, they do not as it was
+            now = await self.resources.read(number, resource_id)
+            await self.must_see(caller, "vread", request_id, resource_type, now)
         if resource_type == BINARY:  # what protects it now protects what it was too
             known = [one for one in (await self.resources.read(number, resource_id), found) if one]
             owner = await self.owner_of_binary(caller, "vread", request_id, resource_id, known)
@@ -137,11 +140,11 @@ class Archive:
     async def must_see(
         self, caller: Caller, interaction: str, request_id: str, resource_type: str, found: Stored | None
     ) -> None:
-        """Raises NotFound, and traces a refusal, where the caller's role keeps from him what was found.
+        """Raises NotFound, and traces a refusal, where the caller's role or scopes keep from him what was found.
 
         Not Forbidden: who may not see it does not learn that it is there.
         """
-        if found is None or found.is_in(caller.sight):
+        if found is None or found.is_in(caller.sight("r")):
             return
         await self.accesses.append(
             audit.access(
@@ -156,14 +159,19 @@ class Archive:
         )
         raise absent(resource_type, found.id)
 
-    async def current(self, caller: Caller, resource_type: str, resource_id: str) -> Stored | None:
-        """What is there now, also as a deletion, where the caller's role lets him see it. Scopes are not asked."""
+    async def current(
+        self, caller: Caller, resource_type: str, resource_id: str, *permissions: Permission
+    ) -> Stored | None:
+        """What is there now, also as a deletion, where the caller's role lets him see it.
+
+        And his scopes all these permissions on it; whether he has them on the type at all is not asked.
+        """
         found = await self.resources.read(TYPE_NUMBER[resource_type], resource_id)
-        return found if found and found.is_in(caller.sight) else None
+        return found if found and found.is_in(caller.sight(*permissions)) else None
 
     async def _verdict(self, caller: Caller, key: tuple[str, str], stored: Stored) -> Verdict:
         """Of a resource of a type that the caller may read."""
-        if not stored.is_in(caller.sight):
+        if not stored.is_in(caller.sight("r")):
             return Verdict(False, patient_in_bytes(*key, stored.doc or b""))
         if key[0] == BINARY:
             return await self.protection.of_document(caller, stored.doc or b"")
@@ -171,7 +179,7 @@ class Archive:
 
     async def search(self, caller: Caller, query: SearchQuery, after: Place | None, request_id: str, text: str) -> Page:
         """One page. `text` is the query as it was asked, for the trail. Raises Forbidden, TooCostly, Unavailable."""
-        query = replace(narrowed(query, lambda resource_type: caller.may("s", resource_type)), sight=caller.sight)
+        query = replace(narrowed(query, lambda resource_type: caller.may("s", resource_type)), sight=caller.sight("s"))
         caller.must_search(query.asked_types)
         if query.resource_type == BINARY and query.only_count:
             raise BadParameter("Binaries are not counted: some may be hidden from you", expression="_summary")
@@ -216,7 +224,7 @@ class Archive:
         """What `_include` and `_revinclude` bring along, without what this caller may not read. Raises TooCostly."""
         if not wanted:
             return []
-        found = await self.includes.of(hits, wanted, caller.sight)
+        found = await self.includes.of(hits, wanted, caller.sight("r"))
         shown = [
             one
             for one in found

@@ -49,7 +49,7 @@ def _allowed(caller: Caller, asked: SystemQuery) -> list[SearchQuery]:
     left = [one for one in asked.queries if asked.named or (may(one.resource_type) and one.resource_type != BINARY)]
     if not left:
         raise Forbidden("No scope of this client allows 's' on any of these types")
-    queries = [replace(narrowed(one, may), sight=caller.sight) for one in left]
+    queries = [replace(narrowed(one, may), sight=caller.sight("s")) for one in left]
     caller.must_search(frozenset[str]().union(*(one.asked_types for one in queries)))
     return queries
 

@@ -115,7 +115,7 @@ class Question:
 
     def _must_read(self, resource_type: str) -> None:
         for name in USED_BY[resource_type]:
-            self.caller.must("r", name)
+            self.caller.must_wholly("r", name)
 
     async def _trace(self, resource_type: str, resource_id: str | None) -> None:
         assert resource_type in TYPE_NUMBER

@@ -199,7 +199,7 @@ class Door:
 
 
 def author_of(caller: Caller) -> Author:
-    return Author(caller.sight, caller.closed, caller.recalls, lambda number: caller.may("r", TYPE_NAME[number]))
+    return Author(caller.sight("r"), caller.closed, caller.recalls, lambda number: caller.may("r", TYPE_NAME[number]))
 
 
 def _must(caller: Caller, one: Incoming) -> None:
@@ -331,7 +331,9 @@ class _Attempt:
         for one in self._linked(resolved):
             if len(writes) % AT_ONCE == AT_ONCE - 1:
                 await asyncio.sleep(0)
-            writes.append(_write_of(one, _local_references(one)))
+            write = _write_of(one, _local_references(one))
+            bound = self.caller.bound(PERMISSIONS[one.method], one.type)
+            writes.append(replace(write, bound=bound) if bound else write)
             accesses.append(self._access(one.type, one.resource_id, self._owner_of(one)))
         for number, resource_id in self.found.items():  # nothing is written, and the client learns that it is there
             resource_type = self.incoming[number].type

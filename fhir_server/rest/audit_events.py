@@ -112,7 +112,8 @@ async def _identifier_of(service: Service, caller: Caller, resource_type: str, r
         return ""
     caller.must("r", resource_type)
     stored = await service.archive.resources.read(TYPE_NUMBER[resource_type], resource_id)
-    known = orjson.loads(stored.doc).get("identifier", []) if stored and stored.doc else []
+    is_shown = stored is not None and stored.doc is not None and stored.is_in(caller.sight("r"))
+    known = orjson.loads(stored.doc).get("identifier", []) if stored and stored.doc and is_shown else []
     national = [one for one in known if one.get("system") == systems.RPPS]
     return next((one["value"] for one in (*national, *known) if one.get("value")), "")
 

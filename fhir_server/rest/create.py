@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 
+from fhir_server.caller import Caller
 from fhir_server.outcomes import BadParameter, Issue
 from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.records.conditions import condition_of
@@ -14,6 +15,7 @@ from fhir_server.rest import binary
 from fhir_server.rest.forms import received
 from fhir_server.rest.http import Answer, Exchange, Header, outcome, preferred_return
 from fhir_server.rest.service import Service
+from fhir_server.store.bounds import meets
 
 
 async def create(exchange: Exchange, service: Service) -> Answer:
@@ -73,9 +75,14 @@ async def written_answer(exchange: Exchange, service: Service, result: Outcome) 
         return Answer(status, b"", headers + echo)
     if asked == "OperationOutcome":
         return Answer(status, orjson.dumps(done(f"{result.type}/{result.id} is at version {version}")), headers + echo)
-    if doc is None or not exchange.known_caller().may("r", result.type):
+    if doc is None or not may_be_shown(exchange.known_caller(), result.type, doc):
         return Answer(status, b"", headers)
     return Answer(status, doc, headers + echo)
+
+
+def may_be_shown(caller: Caller, resource_type: str, doc: bytes) -> bool:
+    """Whether one who wrote it may also read it."""
+    return caller.may("r", resource_type) and meets(caller.sight("r"), resource_type, doc)
 
 
 def done(text: str) -> dict[str, Any]:

@@ -133,7 +133,7 @@ async def patched(
     Gone, UnsupportedMediaType, BadSyntax, PatchFailed, InvalidResource, MethodNotAllowed: of a document that follows
     PDSm only the status, labels and archiving change.
     """
-    stored = await service.archive.current(exchange.known_caller(), resource_type, resource_id)
+    stored = await service.archive.current(exchange.known_caller(), resource_type, resource_id, "r", "u")
     if stored is None:
         raise NotFound(f"{resource_type}/{resource_id} does not exist")
     if stored.doc is None:

@@ -15,7 +15,7 @@ from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.records.render import instant
 from fhir_server.records.write import Alongside, Incoming, Outcome
 from fhir_server.rest.batch import Budget, answered
-from fhir_server.rest.create import done
+from fhir_server.rest.create import done, may_be_shown
 from fhir_server.rest.document_sharing import Provided, provided
 from fhir_server.rest.http import Answer, Exchange, outcome, preferred_return
 from fhir_server.rest.patch import ATTEMPTS
@@ -146,6 +146,6 @@ class _Told:
         elif asked == "OperationOutcome":
             response["outcome"] = done(f"{name} is at version {written.version}")
         body = orjson.dumps({"fullUrl": f"{self.service.base}/{name}", "response": response})
-        if asked != "representation" or not self.exchange.known_caller().may("r", result.type):
+        if asked != "representation" or not may_be_shown(self.exchange.known_caller(), result.type, written.doc):
             return body
         return body[:-1] + b',"resource":' + written.doc + b"}"

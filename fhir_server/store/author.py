@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from fhir_server.outcomes import Forbidden
+from fhir_server.r4.resource_types import TYPE_NAME
 from fhir_server.sight import EVERYTHING, Sight
+from fhir_server.store.bounds import meets
 from mappings.access_facts import NON_TRANSMISSIBLE
 
 
@@ -23,9 +25,12 @@ class Author:
     recalls: bool = True
     may_read: Callable[[int], bool] = lambda _type: True
 
-    def may_be_told_of(self, type_number: int, guard: int, worker: int | None, opposed: Collection[str]) -> bool:
-        """Whether a failure may name this resource to him."""
-        return self.may_read(type_number) and self.sight.covers(guard, worker, opposed)
+    def may_be_told_of(
+        self, type_number: int, guard: int, worker: int | None, opposed: Collection[str], doc: bytes | None = None
+    ) -> bool:
+        """Whether a failure may name this resource to him. Without its document not where scopes limit the type."""
+        seen = self.may_read(type_number) and self.sight.covers(guard, worker, opposed)
+        return seen and meets(self.sight, TYPE_NAME[type_number], doc)
 
     def must_write(self, name: str, before: int | None, after: int | None) -> None:
         """Raises Forbidden unless he may turn a resource with the bits `before` (None: there is none) into one with

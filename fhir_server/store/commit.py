@@ -32,10 +32,12 @@ from fhir_server.outcomes import (
 from fhir_server.r4.references import is_local
 from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
 from fhir_server.r4.search_parameters import REGISTRY
+from fhir_server.sight import Bound
 from fhir_server.store import index_rows, queries
 from fhir_server.store.access_log import AccessRow, insert_accesses
 from fhir_server.store.author import THE_SERVICE, Author
 from fhir_server.store.batching import Batcher
+from fhir_server.store.bounds import rows_meet
 from fhir_server.store.custom_parameters import CustomParameters
 from fhir_server.store.database import Connection, Database
 from fhir_server.store.labels import keep_labels
@@ -61,7 +63,7 @@ class Write:
     what is there and not deleted, `may_create` off what never was, `needs_version` a change without `expected_version`.
     `rows` are those of `resource`, the parsed document: made again where search parameters were added meanwhile.
     `references` are the local references of the document: (FHIRPath, type number, id). `where` is the place in a
-    Bundle.
+    Bundle. `bound` is what the scopes of its author ask of it, as it is before and as it is afterwards.
     """
 
     type: int
@@ -78,6 +80,7 @@ class Write:
     may_create: bool = True
     needs_version: bool = False
     where: str | None = None
+    bound: Bound = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,6 +360,19 @@ def _check_author(write: Write, found: _Current | None, author: Author) -> None:
         raise Forbidden(f"This role may not write {name}")
     before = found.guard if found and not found.deleted else None
     author.must_write(name, before, write.rows.guard if write.render else None)
+    if write.bound:
+        _check_bound(write, found)
+
+
+def _check_bound(write: Write, found: _Current | None) -> None:
+    """Raises Forbidden unless the resource is what the scopes allow to change, and stays so."""
+    name = TYPE_NAME[write.type]
+    times = [rows_of(orjson.loads(found.doc))] if found and found.doc else []
+    times += [_rows(write)] if write.render else []
+    if not all(rows_meet(write.bound, name, rows) for rows in times):
+        raise Forbidden(
+            f"The scopes of this client do not allow to write {name}/{write.id}, as it is or as it would be"
+        )
 
 
 async def _check_protectors(
@@ -372,7 +388,11 @@ async def _check_protectors(
                 break
             target = is_local(str(context.get("reference", "")))
             there = await read_within(connection, [(TYPE_NUMBER[target[0]], target[1])]) if target else []
-            if not there or there[0].doc is None or not author.may_be_told_of(there[0].type, *there[0].access):
+            if (
+                not there
+                or there[0].doc is None
+                or not author.may_be_told_of(there[0].type, *there[0].access, there[0].doc)
+            ):
                 raise Forbidden(f"This role may not write Binary/{write.id}")
             doc = there[0].doc if there[0].type == BINARY else None
         else:

@@ -14,6 +14,7 @@ from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
 from fhir_server.r4.search_parameters import parameters_of
 from fhir_server.sight import Sight
 from fhir_server.store import queries
+from fhir_server.store.bounds import bounded
 from fhir_server.store.database import Database
 from fhir_server.store.histories import BEGINNING
 from fhir_server.store.search_index import param_key, reference_to
@@ -63,6 +64,7 @@ class Compartments:
         The resource that the compartment is of is no member of its own. Raises Unavailable.
         """
         wanted = tuple(types)
+        text, seen = bounded(SQL["page"], sight, [TYPE_NUMBER[name] for name in wanted])
         asked = {
             "hashes": _hashes(compartment, owner_id, wanted),
             "dates": [param_key(TYPE_NUMBER[t], parameters_of(t)[c]) for t in wanted for c in CARE_DATES.get(t, ())],
@@ -71,10 +73,10 @@ class Compartments:
             "low": narrowed.care_from,
             "high": narrowed.care_until,
             "limit": limit + 1,
-            **sight.as_parameters(),
+            **seen,
         }
         async with self.database.connection() as connection:
-            rows = await (await connection.execute(SQL["page"], asked)).fetchall()
+            rows = await (await connection.execute(text, asked)).fetchall()
             rids = _that_fit(rows, limit)
             cursor = await connection.execute(SQL["members"], (rids,), binary=True)
             found = [

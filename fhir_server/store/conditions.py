@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterable, Sequence
 from decimal import Decimal
 from typing import Final
 
+from fhir_server.r4.granular import alternatives_of
 from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.r4.search_criteria import (
     AllOf,
@@ -45,6 +46,7 @@ from fhir_server.r4.search_criteria import (
 )
 from fhir_server.r4.search_parameters import parameters_of
 from fhir_server.r4.search_query import approximate
+from fhir_server.sight import Bound
 from fhir_server.store import search_index as index
 from fhir_server.store.search_index import folded, folded_whole, param_key
 from fhir_server.store.statement import Statement
@@ -136,6 +138,19 @@ def _of_type(statement: Statement, resource_type: str, row: str) -> None:
     statement.add(f"{row}.type = %s and not {row}.deleted", TYPE_NUMBER[resource_type])
     statement.if_counted(row)
     statement.if_in_sight(row)
+    if bound := statement.sight.bounds.get(resource_type):
+        statement.add("and")
+        within_bound(statement, resource_type, bound, row)
+
+
+def within_bound(statement: Statement, resource_type: str, bound: Bound, row: str) -> None:
+    """That the row, of this type and not deleted, meets what granular scopes ask. The same as `bounds.meets`."""
+    for number, alternatives in enumerate(alternatives_of(resource_type, bound)):
+        statement.add("and (false" if number else "(false")
+        for criteria in alternatives:
+            statement.add("or")
+            _joined(statement, resource_type, criteria, row, "and")
+        statement.add(")")
 
 
 def condition(statement: Statement, resource_type: str, criterion: Criterion, row: str) -> None:
@@ -173,26 +188,17 @@ def condition(statement: Statement, resource_type: str, criterion: Criterion, ro
 
 def _of_parameter(statement: Statement, criterion: OfIndex | Missing, row: str, param: int) -> None:
     match criterion:
-        case TokenIs(_, values, negated):
+        case TokenIs(_, _, negated) as by_hash:
             statement.add("not" if negated else "")
-            _has_hash(statement, row, token_hashes(param, values))
-        case TokenOfType(_, values):
-            _has_hash(statement, row, [index.token_of_type(param, *value) for value in values])
-        case ReferenceIs(_, targets):
-            _has_hash(statement, row, [index.reference_to(param, target) for target in targets])
-        case ReferenceHas(_, identifiers):
-            _has_hash(statement, row, [index.reference_by_identifier(param, s, v) for s, v in identifiers])
-        case StringIs(_, values, "exact"):
-            _has_hash(statement, row, [index.text_exactly(param, value) for value in values])
+            _has_hash(statement, row, hashes_of(param, by_hash))
+        case TokenOfType() | ReferenceIs() | ReferenceHas() | StringIs(_, _, "exact") | UriIs(_, _, False) as by_hash:
+            _has_hash(statement, row, hashes_of(param, by_hash))
         case StringIs(_, values, mode):
             _has_word(statement, row, param, mode, [folded(value) for value in values])
         case TokenText(_, values):
             _has_word(statement, row, index.shown_key(param), "starts", [folded(value) for value in values])
-        case UriIs(_, values, below):
-            if below:
-                _has_word(statement, row, index.shown_key(param), "starts", values)
-            else:
-                _has_hash(statement, row, [index.uri_is(param, value) for value in values])
+        case UriIs(_, values):
+            _has_word(statement, row, index.shown_key(param), "starts", values)
         case DateIs(_, comparisons):
             with _asked_of(statement, row, "period"):
                 statement.add("x.param = %s and (", param)
@@ -209,6 +215,26 @@ def _of_parameter(statement: Statement, criterion: OfIndex | Missing, row: str, 
         case Missing(parameter, missing):
             statement.add("not" if missing else "")
             statement.add(f"coalesce({row}.present @> array[%s]::smallint[], false)", parameter.number)
+
+
+ByHash = TokenIs | TokenOfType | ReferenceIs | ReferenceHas | StringIs | UriIs
+
+
+def hashes_of(param: int, criterion: ByHash) -> list[int]:
+    """Of a criterion on equality the hashes of which a resource must have one (negated: none)."""
+    match criterion:
+        case TokenIs(_, values):
+            return token_hashes(param, values)
+        case TokenOfType(_, values):
+            return [index.token_of_type(param, *value) for value in values]
+        case ReferenceIs(_, targets):
+            return [index.reference_to(param, target) for target in targets]
+        case ReferenceHas(_, identifiers):
+            return [index.reference_by_identifier(param, s, v) for s, v in identifiers]
+        case StringIs(_, values):
+            return [index.text_exactly(param, value) for value in values]
+        case UriIs(_, values):
+            return [index.uri_is(param, value) for value in values]
 
 
 def _hashes_of(resource_type: str, criteria: Iterable[Criterion]) -> list[int]:

@@ -5,8 +5,8 @@ there is something, every table of the search is asked in a form in which these 
 version of then, and its index rows, stand beside the rows of all others. So the same statements answer, whatever they
 ask, and nothing is kept open or written between two pages. docs/adr/0003
 
-Two things are not as they were, since a disclosure is decided when it is made: what was deleted is not shown, nor a
-version that is about another worker than its resource is now.
+Three things are not as they were, since a disclosure is decided when it is made: what was deleted is not shown, nor a
+version that is about another worker than its resource is now, nor a resource that is now out of the bounds of scopes.
 
 https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-PG-SNAPSHOT
 """
@@ -22,7 +22,9 @@ from fhir_server.outcomes import TooCostly
 from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
 from fhir_server.r4.search_criteria import SearchQuery
 from fhir_server.r4.subjects import patient_in_bytes
+from fhir_server.sight import Sight
 from fhir_server.store import index_rows, queries
+from fhir_server.store.bounds import meets
 from fhir_server.store.database import Connection
 from fhir_server.store.ordering import Place
 from fhir_server.store.search_index import rows_of
@@ -69,7 +71,7 @@ async def as_seen(connection: Connection, searched: Sequence[SearchQuery], after
         )
     if not changed:
         return connection
-    return await asyncio.to_thread(_with, connection, changed)
+    return await asyncio.to_thread(_with, connection, changed, searched[0].sight)
 
 
 async def _changed(connection: Connection, searched: Sequence[SearchQuery], seen: str, newest: int) -> list[_Changed]:
@@ -90,8 +92,12 @@ async def _changed(connection: Connection, searched: Sequence[SearchQuery], seen
     return [_Changed(*row) for row in await cursor.fetchall()]
 
 
-def _with(connection: Connection, changed: Sequence[_Changed]) -> Earlier:
-    shown = [(one, rows_of(orjson.loads(one.then))) for one in changed if one.then and one.is_of_the_same_worker]
+def _with(connection: Connection, changed: Sequence[_Changed], sight: Sight) -> Earlier:
+    shown = [
+        (one, rows_of(orjson.loads(one.then)))
+        for one in changed
+        if one.then and one.is_of_the_same_worker and meets(sight, TYPE_NAME[one.type], one.now)
+    ]
     refs, present, *_ = index_rows.columns_of(rows for _, rows in shown)
     shadows = Statement("with")
     _shadow(shadows, "resources", [one.rid for one, _ in shown], [one.version for one, _ in shown], refs, present)

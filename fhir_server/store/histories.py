@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from fhir_server.sight import EVERYTHING, Sight
 from fhir_server.store import queries
+from fhir_server.store.bounds import bounded
 from fhir_server.store.database import Database
 from fhir_server.store.resources import Key
 
@@ -59,7 +60,7 @@ class Span:
     """Of whoever asks, by what is known of each resource now."""
 
     def as_parameters(self) -> dict[str, Any]:
-        return {"since": self.since, "low": self.low, "until": self.until, **self.sight.as_parameters()}
+        return {"since": self.since, "low": self.low, "until": self.until}
 
 
 class Histories:
@@ -71,25 +72,27 @@ class Histories:
     async def of_instance(self, key: Key, span: Span, below: Moment, limit: int) -> list[Past]:
         """Versions of one resource with numbers below the place; none when it never existed."""
         asked = {"type": key[0], "id": key[1], "version": below.version, "limit": limit}
-        return await self._rows("of_instance", span.as_parameters() | asked)
+        return await self._rows("of_instance", span, [key[0]], asked)
 
     async def count_of_instance(self, key: Key, span: Span) -> int:
-        return await self._count("count_of_instance", span.as_parameters() | {"type": key[0], "id": key[1]})
+        return await self._count("count_of_instance", span, [key[0]], {"type": key[0], "id": key[1]})
 
     async def of_types(self, types: Sequence[int], span: Span, below: Moment, limit: int) -> list[Past]:
         """Versions of every resource of these types, from below the place on. Raises Unavailable."""
         asked = {"types": list(types), "limit": limit, **below._asdict()}
-        return await self._rows("of_types", span.as_parameters() | asked)
+        return await self._rows("of_types", span, types, asked)
 
     async def count_of_types(self, types: Sequence[int], span: Span) -> int:
-        return await self._count("count_of_types", span.as_parameters() | {"types": list(types)})
+        return await self._count("count_of_types", span, types, {"types": list(types)})
 
-    async def _rows(self, query: str, parameters: dict[str, Any]) -> list[Past]:
+    async def _rows(self, query: str, span: Span, types: Sequence[int], asked: dict[str, Any]) -> list[Past]:
+        text, seen = bounded(SQL[query], span.sight, types)
         async with self._database.connection() as connection:
-            cursor = await connection.execute(SQL[query], parameters, binary=True)
+            cursor = await connection.execute(text, span.as_parameters() | seen | asked, binary=True)
             return [Past(*row) for row in await cursor.fetchall()]
 
-    async def _count(self, query: str, parameters: dict[str, Any]) -> int:
+    async def _count(self, query: str, span: Span, types: Sequence[int], asked: dict[str, Any]) -> int:
+        text, seen = bounded(SQL[query], span.sight, types)
         async with self._database.connection() as connection:
-            row = await (await connection.execute(SQL[query], parameters)).fetchone()
+            row = await (await connection.execute(text, span.as_parameters() | seen | asked)).fetchone()
             return row[0] if row else 0

@@ -17,6 +17,7 @@ from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
 from fhir_server.r4.search_parameters import SearchParameter, parameters_of
 from fhir_server.sight import Sight
 from fhir_server.store import queries
+from fhir_server.store.bounds import bounded
 from fhir_server.store.database import Database
 from fhir_server.store.resources import Key, Resources
 from fhir_server.store.search_index import param_key, reference_to
@@ -81,8 +82,9 @@ class Includes:
             if wanted.target in (None, one.type) and (not parameter.targets or one.type in parameter.targets)
         ]
         async with self.database.connection() as connection:
-            asked = {"hashes": hashes, "type": number, "limit": MOST_INCLUDED + 1, **sight.as_parameters()}
-            cursor = await connection.execute(SQL["referring"], asked)
+            text, asked = bounded(SQL["referring"], sight, [number])
+            asked |= {"hashes": hashes, "type": number, "limit": MOST_INCLUDED + 1}
+            cursor = await connection.execute(text, asked)
             return [Included(wanted.source, resource_id, doc) for resource_id, doc in await cursor.fetchall()]
 
 

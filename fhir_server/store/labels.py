@@ -16,6 +16,7 @@ from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.r4.search_parameters import parameters_of
 from fhir_server.sight import Sight
 from fhir_server.store import queries
+from fhir_server.store.bounds import bounded
 from fhir_server.store.database import Connection, Database
 from fhir_server.store.search_index import param_key, token_with_system, uri_is
 
@@ -92,7 +93,8 @@ class Labels:
             if len(labels) * len(resource_types) > MOST:
                 raise TooCostly("There are too many labels: ask for one resource type")
             places = {_hash(name, one): one for name in resource_types for one in labels}
-            cursor = await connection.execute(SQL["in_use"], {"hashes": list(places), **sight.as_parameters()})
+            text, seen = bounded(SQL["in_use"], sight, [TYPE_NUMBER[name] for name in resource_types])
+            cursor = await connection.execute(text, {"hashes": list(places), **seen})
             return sorted({places[row[0]] for row in await cursor.fetchall()}, key=lambda one: one[:3])
 
 

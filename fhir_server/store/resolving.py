@@ -7,7 +7,7 @@ import asyncio
 from dataclasses import replace
 from typing import Final
 
-from fhir_server.outcomes import BadParameter, TooCostly
+from fhir_server.outcomes import BadParameter, Forbidden, TooCostly
 from fhir_server.r4.definitions import is_of_several_systems
 from fhir_server.r4.search_criteria import (
     AllOf,
@@ -37,10 +37,32 @@ _NEEDED: Final = (Chained, Referred, TokenIn, AllOf, AnyOf, Not)
 
 
 async def resolved(connection: Connection, shelf: Shelf, query: SearchQuery) -> SearchQuery:
-    """The same search, ready to become a statement. Raises BadParameter, TooCostly."""
+    """The same search, ready to become a statement.
+
+    Raises BadParameter, TooCostly, and Forbidden where codes are asked of definitions that scopes show in part.
+    """
     if not any(isinstance(one, _NEEDED) for one in query.criteria):
         return query
+    if query.sight.bounds and any(map(_asks_definitions, query.criteria)):
+        for name in ("CodeSystem", "ValueSet"):
+            if name in query.sight.bounds:
+                raise Forbidden(f"The scopes of this client allow some of {name} only: no search by their codes")
     return replace(query, criteria=tuple([await _resolved(connection, shelf, one) for one in query.criteria]))
+
+
+def _asks_definitions(criterion: Criterion) -> bool:
+    """Definitions are read whole, whoever asks."""
+    match criterion:
+        case TokenIn():
+            return True
+        case Chained(_, branches):
+            return any(_asks_definitions(inner) for _, inner in branches)
+        case Referred(_, _, inner) | Not(inner):
+            return _asks_definitions(inner)
+        case AllOf(criteria) | AnyOf(criteria):
+            return any(map(_asks_definitions, criteria))
+        case _:
+            return False
 
 
 async def _resolved(connection: Connection, shelf: Shelf, criterion: Criterion) -> Criterion:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from fhir_server.r4.resource_types import TYPE_NAME
 from fhir_server.sight import Sight
-from fhir_server.store import queries
+from fhir_server.store import bounds, queries
 from fhir_server.store.batching import Batcher
 from fhir_server.store.database import Connection, Database
 from fhir_server.store.search_index import references_to
@@ -42,7 +42,8 @@ class Stored(NamedTuple):
         return self.guard, self.worker, self.opposed
 
     def is_in(self, sight: Sight) -> bool:
-        return sight.covers(*self.access)
+        """By the role as of now, by the bounds of scopes as it is in this version."""
+        return sight.covers(*self.access) and bounds.meets(sight, TYPE_NAME[self.type], self.doc)
 
 
 Key = tuple[int, str]

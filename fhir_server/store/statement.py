@@ -63,6 +63,8 @@ class Statement:
         The planner should think of it as of no condition. That some bits of a number are 0 it believes of one row in
         200, that a number is not 1 of nearly all. Rights stand in the text, of which there are few, as constants. And a
         question to `opposition` is planned twice, row by row and for all at once, unless it says that it skips nothing.
+
+        The bounds of scopes are asked beside it, of a type (`conditions`).
         """
         if self.sight.hidden:
             self.add(f"and least({row}.guard & %s, 1) <> 1", self.sight.hidden)

@@ -194,8 +194,9 @@ async def _patients(exchange: Exchange, service: Service, asked: Sequence[str] |
 async def _existing(caller: Caller, service: Service, asked: Iterable[str]) -> tuple[str, ...]:
     wanted = tuple(sorted(set(asked)))
     number = TYPE_NUMBER["Patient"]
+    sight = caller.sight("r")
     read = await service.archive.resources.read_many([(number, one) for one in wanted])
-    there = {row.id for row in read if row.doc and row.is_in(caller.sight)}
+    there = {row.id for row in read if row.doc and row.is_in(sight)}
     if missing := [one for one in wanted if one not in there]:
         raise BadParameter(f"Patient/{missing[0]} does not exist on this server", expression="patient")
     return wanted

@@ -36,7 +36,7 @@ async def expunge(exchange: Exchange, service: Service) -> Answer:
     resource_id = rest[0] if len(rest) > 1 else None
     if caller.role != "operator":
         raise Forbidden("Only an operator removes for good")
-    caller.must("d", resource_type)
+    caller.must_wholly("d", resource_type)
     given = await arguments(exchange, service, "limit", *WISHES)
     limit = only_count(given, "limit", default=MOST, largest=MOST)
     wishes = [name for name in WISHES if _is_wished(given, name)]

@@ -23,7 +23,8 @@ async def index_status(exchange: Exchange, service: Service) -> Answer:
     added = await service.parameters.of_resource(resource_id)
     if added is None:
         raise NotFound("This SearchParameter is only kept here: it was not written by an operator, or is not active")
-    caller.must_search(added.definition.types)
+    for name in sorted(added.definition.types):
+        caller.must_wholly("s", name)  # how many there are is told of all
     told = [
         {"name": "state", "valueCode": added.state},
         {"name": "done", "valueDecimal": added.done},

@@ -65,7 +65,7 @@ async def _fill(kinds: "_Kinds", exchange: Exchange, service: Service, pairs: li
             raise TooCostly(
                 f"There are more than {MOST_LOOKED_AT} such observations: narrow them by code, category or date"
             )
-        page = await service.archive.searches.page(replace(query, sight=exchange.known_caller().sight), page.next)
+        page = await service.archive.searches.page(replace(query, sight=exchange.known_caller().sight("s")), page.next)
 
 
 class _Kinds:

@@ -33,7 +33,7 @@ async def meta(exchange: Exchange, service: Service) -> Answer:
         query="$meta",
     )
     await service.archive.accesses.append(row)
-    return meta_answer(_as_meta(await service.archive.labels.in_use(wanted, exchange.known_caller().sight)))
+    return meta_answer(_as_meta(await service.archive.labels.in_use(wanted, exchange.known_caller().sight("r", "s"))))
 
 
 def meta_answer(found: Any) -> Answer:

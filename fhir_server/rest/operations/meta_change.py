@@ -61,7 +61,7 @@ async def _changed(
     exchange: Exchange, service: Service, labels: Mapping[str, Any], change: Change, asked: int | None
 ) -> Incoming:
     resource_type, resource_id, _ = exchange.segments
-    found = await service.archive.current(exchange.known_caller(), resource_type, resource_id)
+    found = await service.archive.current(exchange.known_caller(), resource_type, resource_id, "u")
     stored = present(found, resource_type, resource_id)
     return incoming_from_bytes(
         change(stored.doc or b"", labels),
@@ -77,7 +77,7 @@ async def _answer(exchange: Exchange, service: Service) -> Answer:
     resource_type, resource_id, _ = exchange.segments
     if not exchange.known_caller().may("r", resource_type):
         return Answer(200)
-    stored = await service.archive.current(exchange.known_caller(), resource_type, resource_id)
+    stored = await service.archive.current(exchange.known_caller(), resource_type, resource_id, "r")
     return meta_answer(orjson.loads(stored.doc).get("meta", {}) if stored and stored.doc else {})
 
 

@@ -143,7 +143,7 @@ async def _about_mode(question: Question, caller: Caller, service: Service) -> l
 
 async def _about_deletion(question: Question, caller: Caller, service: Service) -> list[Issue]:
     name, resource_id = question.resource_type, question.resource_id or ""
-    stored = await service.archive.current(caller, name, resource_id)
+    stored = await service.archive.current(caller, name, resource_id, "d")
     if stored is None or stored.deleted:
         return [Issue("error", "not-found", f"{name}/{resource_id} does not exist, or was deleted")]
     if await service.archive.resources.is_referred_to(TYPE_NUMBER[name], resource_id):

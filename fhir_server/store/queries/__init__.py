@@ -8,9 +8,11 @@ IN_SIGHT = (
     "(({0}.guard & %(hidden)s) = 0 and (%(only)s::bigint is null or {0}.worker = %(only)s or ({0}.guard & 1) <> 0)"
     " and (({0}.guard & 1024) <> 0 or {0}.worker is null or cardinality(%(rights)s::text[]) = 0 or not exists ("
     "select from opposition o where o.worker = {0}.worker and o.exercised = any(%(rights)s)"
-    " and o.low <= now() and now() < o.high)))"
+    " and o.low <= now() and now() < o.high))) /* bounds of {0} */"
 )
-"""What `in_sight(row)` stands for, with the parameters of a `Sight`: the same as `Sight.covers`."""
+"""What `in_sight(row)` stands for, with the parameters of a `Sight`: the same as `Sight.covers`. The bounds of granular
+scopes take the place of the remark (`store.bounds`).
+"""
 _SIGHT = re.compile(r"\bin_sight\((\w+)\)")
 _HEADING = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
