@@ -2,12 +2,12 @@
 
 https://hl7.org/fhir/smart-app-launch/STU2.2/scopes-and-launch-context.html - `system/Observation.rs?category=x` is
 `<context>/<type or *>.<c r u d s>?<search>`. Of context `user` and `patient` a scope is understood here and granted
-nowhere: nothing would hold its bearer to it. A search is granted where all of it can be enforced (`r4.granular`).
+to no client: nothing would hold its bearer to it; tokens of an outside issuer may say `user` of a person. A search is granted where all of it can be enforced (`r4.granular`).
 """
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Literal, get_args
@@ -141,14 +141,17 @@ def covers(allowed: Iterable[str], asked: Iterable[str]) -> bool:
     return True
 
 
-def common(asked: Iterable[str], allowed: Iterable[str]) -> tuple[str, ...]:
+def common(asked: Iterable[str], allowed: Iterable[str], *, of_user: bool = False) -> tuple[str, ...]:
     """What is both in `asked` and in `allowed`. What this server does not grant is left out, never widened.
 
-    What both constrain meets the searches of both.
+    What both constrain meets the searches of both. `of_user` says that a person acts: then `user/...` is asked for as
+    `system/...` is, since what is allowed is what this person may.
     """
     letters: dict[tuple[str, str], set[str]] = {}
     granted = [scope for scope in _known(allowed) if _is_granted(scope)]
     for scope in _known(asked):
+        if of_user and scope.context == "user":
+            scope = replace(scope, context="system")
         if not _is_granted(scope):
             continue
         for other in granted:
@@ -189,9 +192,5 @@ def _known(scopes: Iterable[str]) -> Iterable[Scope]:
 
 
 def is_scope(text: str) -> bool:
-    """Whether it is one of SMART, granted here or not."""
-    try:
-        parse(text)
-    except ValueError:
-        return False
-    return True
+    """Whether it is one of SMART, understood here or not: who names some, wants no more than these."""
+    return text.partition("/")[0] in get_args(Context) and "/" in text

@@ -15,6 +15,10 @@ from fhir_server.scopes import LETTERS
 from fhir_server.settings import Settings
 
 JSON: Final = b"application/json"
+A_GRANULAR_ONE: Final = (
+    "system/Observation.rs?category=http://terminology.hl7.org/CodeSystem/observation-category|laboratory"
+)
+"""One of those with a search, to say that there are such: `permission-v2` does not tell, and no list could hold all."""
 
 
 async def smart_configuration(_exchange: Exchange, service: Service) -> Answer:
@@ -28,7 +32,7 @@ def document(settings: Settings) -> dict[str, Any]:
         "token_endpoint_auth_methods_supported": ["private_key_jwt", "client_secret_basic", "client_secret_post"],
         "token_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
         "grant_types_supported": ["client_credentials"],
-        "scopes_supported": [f"system/*.{letter}" for letter in LETTERS],
+        "scopes_supported": [*(f"system/*.{letter}" for letter in LETTERS), A_GRANULAR_ONE],
         "capabilities": ["client-confidential-asymmetric", "client-confidential-symmetric", "permission-v2"],
         **bound,
     }

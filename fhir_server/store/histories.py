@@ -60,7 +60,7 @@ class Span:
     """Of whoever asks, by what is known of each resource now."""
 
     def as_parameters(self) -> dict[str, Any]:
-        return {"since": self.since, "low": self.low, "until": self.until}
+        return {"since": self.since, "low": self.low, "until": self.until, **self.sight.as_parameters()}
 
 
 class Histories:

@@ -116,7 +116,7 @@ def _scopes(rule: Rule, asked: Sequence[str] | None) -> tuple[str, ...]:
     """What the token and the role both allow; what this server does not grant is left out, never widened."""
     if asked is None or (rule.without_scope and not any(is_scope(one) for one in asked)):
         return tuple(rule.scopes)
-    return common(asked, rule.scopes)
+    return common(asked, rule.scopes, of_user=rule.is_of_a_person)
 
 
 def values_at(claims: Mapping[str, Any], path: str) -> list[str]:
