@@ -1,8 +1,9 @@
 """Scopes of SMART on FHIR v2: read, written in one way, compared by what they allow.
 
 https://hl7.org/fhir/smart-app-launch/STU2.2/scopes-and-launch-context.html - `system/Observation.rs?category=x` is
-`<context>/<type or *>.<c r u d s>?<search>`. Of context `user` and `patient` a scope is understood here and granted
-to no client: nothing would hold its bearer to it; tokens of an outside issuer may say `user` of a person. A search is granted where all of it can be enforced (`r4.granular`).
+`<context>/<type or *>.<c r u d s>?<search>`. A search is granted where all of it can be enforced (`r4.granular`).
+Scopes of context `user` and `patient` are understood here and granted to no client, since nothing would hold its bearer
+to them; a token of an outside issuer may say `user` of a person.
 """
 
 import re
@@ -149,9 +150,8 @@ def common(asked: Iterable[str], allowed: Iterable[str], *, of_user: bool = Fals
     """
     letters: dict[tuple[str, str], set[str]] = {}
     granted = [scope for scope in _known(allowed) if _is_granted(scope)]
-    for scope in _known(asked):
-        if of_user and scope.context == "user":
-            scope = replace(scope, context="system")
+    for wanted in _known(asked):
+        scope = replace(wanted, context="system") if of_user and wanted.context == "user" else wanted
         if not _is_granted(scope):
             continue
         for other in granted:
