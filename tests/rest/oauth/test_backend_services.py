@@ -229,7 +229,9 @@ async def test_a_client_that_is_shut_out_gets_no_token(
         "system/*.rs",
         "system/Patient.rs system/Consent.r",
         "system/Patient.cr",
-        "system/Patient.rs?gender=male",
+        "system/Consent.r?status=active",
+        "system/Patient.rs?general-practitioner:Practitioner.name=x",
+        "system/Patient.rs?_count=1",
         "user/Patient.r",
         "patient/Patient.r",
         "system/Patient.read",
@@ -248,6 +250,8 @@ async def test_less_may_be_asked_in_any_words(anonymous: httpx.AsyncClient, clie
     """A part of the letters of one scope, a part of several."""
     answer = await ask(anonymous, keys.sign(assertion_claims(client_id)), scope="system/Observation.c system/Patient.s")
     assert answer.json()["scope"] == "system/Observation.c system/Patient.s"
+    answer = await ask(anonymous, keys.sign(assertion_claims(client_id)), scope="system/Patient.r?gender=male")
+    assert answer.json()["scope"] == "system/Patient.r?gender=male"
 
 
 async def test_keys_that_are_published_are_fetched_and_kept(

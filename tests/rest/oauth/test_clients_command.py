@@ -45,7 +45,7 @@ def test_wrong_keys_are_refused(command: Callable[..., Result], tmp_path: Path) 
         ("add", "x", *SCOPE, "--jwks-uri", "http://keys.example/jwks"),
         ("add", "x", *SCOPE, "--jwks", str(private), "--jwks-uri", "https://keys.example/jwks"),
         ("add", "x", *SCOPE, "--role", "medecin-travail"),
-        ("add", "x", "--scope", "system/Patient.rs?gender=male"),
+        ("add", "x", "--scope", "system/Patient.rs?_content=x"),
         ("keys", "x"),
     ):
         assert command(*given).exit_code == 2, given

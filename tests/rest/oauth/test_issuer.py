@@ -153,8 +153,12 @@ async def test_what_a_caller_carries(parts: Any, settings: Settings, outside: Ou
     [
         ("system/*.cruds", ("system/*.rs", "system/DocumentReference.cruds")),
         ("openid system/Patient.crs", ("system/Patient.rs",)),
-        ("user/Patient.rs", ()),
-        ("system/Patient.rs?gender=male openid", ()),
+        ("user/Patient.rs", ("system/Patient.rs",)),
+        ("user/DocumentReference.ru?category=a|b", ("system/DocumentReference.ru?category=a|b",)),
+        ("patient/Patient.rs", ()),
+        ("system/Patient.rs?gender=male openid", ("system/Patient.rs?gender=male",)),
+        ("system/Patient.rs?_count=1 openid", ()),
+        ("user/*.read", ()),
         ("system/DocumentReference.d", ("system/DocumentReference.d",)),
     ],
 )
@@ -171,6 +175,7 @@ async def test_a_machine_needs_a_scope_and_no_second_factor(with_patient: Server
     """Its role does not say `without_scope`."""
     assert (await get(with_patient, outside.token(MACHINE))).status_code == 403
     assert (await get(with_patient, outside.token(MACHINE, scope="system/*.r"))).status_code == 200
+    assert (await get(with_patient, outside.token(MACHINE, scope="user/*.r"))).status_code == 403, "no person acts"
     assert (await get(with_patient, outside.token(MACHINE, scope="system/*.r", azp=None))).status_code == 403
     assert (await get(with_patient, outside.token(MACHINE, scope="system/*.r", azp="self:x"))).status_code == 403
 
@@ -369,7 +374,7 @@ PERSON = '[[role]]\nrole = "medecin-travail"\nscopes = ["system/*.r"]\nwhen = {a
         PERSON.replace('{a = ["b"]}', "{}") + '[second_factor]\nacr = ["x"]',
         PERSON.replace('{a = ["b"]}', "{a = []}") + '[second_factor]\nacr = ["x"]',
         PERSON.replace("system/*.r", "user/*.r") + '[second_factor]\nacr = ["x"]',
-        PERSON.replace("system/*.r", "system/Patient.r?gender=male") + '[second_factor]\nacr = ["x"]',
+        PERSON.replace("system/*.r", "system/Patient.r?_content=x") + '[second_factor]\nacr = ["x"]',
         PERSON.replace("when", "whem") + '[second_factor]\nacr = ["x"]',
         PERSON + "[second_factor]\nacr = []",
     ],
