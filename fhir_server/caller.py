@@ -66,11 +66,13 @@ class Caller:
     def may(self, permission: Permission, resource_type: str) -> bool:
         """Does a scope allow it, at least of some? Of which, `sight` says, and for writes `bound`.
 
-        The trail tells of everybody's record: there the role must allow it too.
+        The trail tells of everybody's record: there the role must allow it too, and a scope without a search, since
+        its rows are no resources that could be asked.
         """
-        if resource_type == "AuditEvent" and not roles.may_read_trail(self.role):
-            return False
-        return constraints_of(self.scopes, permission, resource_type) != ()
+        constraints = constraints_of(self.scopes, permission, resource_type)
+        if resource_type == "AuditEvent":
+            return constraints is None and roles.may_read_trail(self.role)
+        return constraints != ()
 
     def must(self, permission: Permission, resource_type: str) -> None:
         """Raises Forbidden unless a scope allows `permission` on `resource_type`."""

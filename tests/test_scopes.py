@@ -84,6 +84,7 @@ NOT_ENFORCED = [
     "system/Location.rs?near=48|2|3|km",
     "system/Location.rs?category=laboratory&near=48|2|3|km",
     "system/*.r?_profile:below=http://example.org",
+    "system/AuditEvent.rs?patient=Patient/1",
 ]
 NO_SCOPES = [
     "system/Observation.rs?_count=1",

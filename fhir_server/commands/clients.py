@@ -16,7 +16,12 @@ JwksUri = Annotated[str | None, typer.Option("--jwks-uri", help="https address w
 
 def add(
     name: str,
-    scope: Annotated[list[str], typer.Option(help="SMART v2 system scope, such as system/DocumentReference.rs")],
+    scope: Annotated[
+        list[str],
+        typer.Option(
+            help="SMART v2 system scope: system/DocumentReference.rs, system/Observation.rs?category=laboratory"
+        ),
+    ],
     role: Annotated[str, typer.Option(help=f"One of: {', '.join(sorted(MACHINE_ROLES))}.")] = "external-system",
     jwks: Jwks = None,
     jwks_uri: JwksUri = None,

@@ -102,7 +102,7 @@ def _is_then(low: int, high: int, asked: Comparison) -> bool:
 def bounded(query: bytes, sight: Sight, types: Iterable[int]) -> tuple[bytes, dict[str, Any]]:
     """Named SQL that is about these types, with the bounds of the sight; and the parameters of the sight."""
     parameters = sight.as_parameters()
-    asked = {TYPE_NAME[number] for number in types} & sight.bounds.keys()
+    asked = {name for number in types if (name := TYPE_NAME[number]) in sight.bounds} if sight.bounds else None
     if not asked:
         return query, parameters
     values: list[Any] = []

@@ -622,6 +622,8 @@ async def test_what_looks_at_no_single_resource_is_refused(server: Server, fhir_
         assert (await whole.get(f"/fhir/{path}")).status_code == 200, path
         assert (await http.get(f"/fhir/{path}")).status_code == 403, path
     assert (await http.get("/fhir/ValueSet/v")).status_code == 200
+    trail = (await server.client(["system/AuditEvent.r?patient=p1", "system/*.rs?_tag=a"], role="operator")).http
+    assert {(await trail.get(f"/fhir/{path}")).status_code for path in ("AuditEvent", "AuditEvent/1")} == {403}
     wish = {"resourceType": "Parameters", "parameter": [{"name": "expungeDeletedResources", "valueBoolean": True}]}
     assert (await http.post("/fhir/Observation/$expunge", json=wish)).status_code == 403
 
