@@ -638,3 +638,24 @@ async def test_a_refusal_is_traced(server: Server, fhir_client: httpx.AsyncClien
     )
     assert {row[1] for row in rows} >= {"p1"}
     assert 0 not in {row[0] for row in rows}
+
+
+async def test_a_binary_is_changed_by_who_may_read_what_protects_it(
+    server: Server, fhir_client: httpx.AsyncClient
+) -> None:
+    """Scopes on the document limit its Binary, for reading and for writing."""
+    binary: Resource = {"resourceType": "Binary", "contentType": "text/plain", "data": "YQ=="}
+    await keep(fhir_client, patient("p1"))
+    for n, kind in enumerate(("k1", "k2")):
+        category = [{"coding": [{"system": KINDS, "code": kind}]}]
+        await keep(fhir_client, document_reference("p1", id=f"d{n}", category=category))
+        await keep(fhir_client, {**binary, "id": f"b{n}", "securityContext": {"reference": f"DocumentReference/d{n}"}})
+    scopes = [f"system/DocumentReference.rs?category={KINDS}|k1", "system/Binary.cruds"]
+    http = (await server.client(scopes, role=DOCTOR)).http
+    for n, (read, written) in enumerate(((200, 200), (404, 403))):
+        assert (await http.get(f"/fhir/Binary/b{n}")).status_code == read
+        context = {"reference": f"DocumentReference/d{n}"}
+        change = {**binary, "id": f"b{n}", "data": "Yg==", "securityContext": context}
+        assert (await put(http, change)).status_code == written
+    found = (await http.get("/fhir/Binary")).json()
+    assert ids_of(found) == ["b0"]
