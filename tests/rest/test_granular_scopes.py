@@ -535,10 +535,10 @@ async def narrowed(server: Server, wide: Caller, *scopes: str) -> httpx.AsyncCli
 
 async def test_page_links_and_files_follow_the_token_of_now(server: Server, fhir_client: httpx.AsyncClient) -> None:
     """A link that was given for more shows less to a token for less; a file, which nobody looks into, is refused."""
-    laboratory = [{"coding": [{"system": CATEGORY, "code": "laboratory"}]}]
+    laboratory: Resource = {"category": [{"coding": [{"system": CATEGORY, "code": "laboratory"}]}]}
     await keep(fhir_client, patient("p1"))
     for n in range(8):
-        await keep(fhir_client, observation("p1", id=f"o{n}", **({"category": laboratory} if n % 2 else {})))
+        await keep(fhir_client, observation("p1", id=f"o{n}", **(laboratory if n % 2 else {})))
     wide = await server.client(["system/Observation.rs"], role=DOCTOR)
     first = (await wide.http.get("/fhir/Observation?_count=2&_sort=_lastUpdated&_total=accurate")).json()
     assert (first["total"], ids_of(first)) == (8, ["o0", "o1"])
