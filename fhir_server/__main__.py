@@ -31,6 +31,7 @@ WORDS: Words = {
     "evidence": documents.evidence,
     "demo": processes.demo,
     "recall": documents.recall,
+    "redact": documents.redact,
 }
 GROUPS: Mapping[str, tuple[str, Words]] = {
     "audit": (

@@ -35,6 +35,7 @@ from fhir_server.outcomes import BadParameter, Failure
 from fhir_server.ports import Adapter, BlobStore, MasterKeys
 from fhir_server.records.bulk import Bulk
 from fhir_server.records.read import Archive
+from fhir_server.records.redaction import Redactor
 from fhir_server.records.trail_anchor import Anchoring
 from fhir_server.records.write import Door
 from fhir_server.rest.authentication import Authentication
@@ -117,6 +118,10 @@ class Parts:
     seals: AuditSeals
     shredder: Shredder | None
     """None where documents are kept in the clear: then their bytes stay."""
+
+    @property
+    def redactor(self) -> Redactor:
+        return Redactor(self.door, self.archive, self.jobs, self.settings)
 
 
 @contextlib.asynccontextmanager
@@ -365,6 +370,7 @@ def make_service(parts: Parts, page_links: PageLinks) -> Service:
         expunge,
         parts.parameters,
         parts.shredder,
+        parts.redactor,
     )
 
 

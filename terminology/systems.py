@@ -51,6 +51,11 @@ RETENTION_POLICY: Final = f"{OWN}/retention"
 SECURITY_TAG: Final = f"{OWN}/CodeSystem/security-tag"
 """Tags of `meta.security` that our access rules read, such as `assistant-view`."""
 
+REDACTION_REASON: Final = f"{OWN}/CodeSystem/redaction-reason"
+"""Why pages were taken out of a document: `mappings.redaction.REASONS`."""
+
+EXTENSION_REMOVED_PAGE: Final = f"{OWN}/StructureDefinition/removed-page"
+"""On Provenance.entity: number of a page of the source that is not in the target (valuePositiveInt)."""
 EXTENSION_SHA256: Final = f"{OWN}/StructureDefinition/sha256"
 """On Attachment: SHA-256 of the raw bytes, 64 lower-case hexadecimal digits (valueString). R4 `hash` is
 SHA-1.
@@ -63,6 +68,8 @@ EXTENSION_PAGES: Final = f"{OWN}/StructureDefinition/pages"
 
 OPERATION_INDEX_STATUS: Final = f"{OWN}/OperationDefinition/index-status"
 """On a SearchParameter: how far it is indexed."""
+OPERATION_REDACT: Final = f"{OWN}/OperationDefinition/DocumentReference-redact"
+OPERATION_TRANSFER: Final = f"{OWN}/OperationDefinition/Patient-transfer"
 
 # --- HL7, IETF, LOINC, DICOM
 URI: Final = "urn:ietf:rfc:3986"
@@ -80,6 +87,7 @@ CONFIDENTIALITY: Final = "http://terminology.hl7.org/CodeSystem/v3-Confidentiali
 CONFIDENTIALITY_OID: Final = "2.16.840.1.113883.5.25"
 NULL_FLAVOR: Final = "http://terminology.hl7.org/CodeSystem/v3-NullFlavor"
 PARTICIPATION_TYPE: Final = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
+ACT_CODE: Final = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
 ACT_REASON: Final = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
 OBSERVATION_VALUE: Final = "http://terminology.hl7.org/CodeSystem/v3-ObservationValue"
 ISO_21089: Final = "http://terminology.hl7.org/CodeSystem/iso-21089-lifecycle"

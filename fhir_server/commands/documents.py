@@ -1,4 +1,4 @@
-"""`dmst-fhir evidence`, `recall`: what proves a document, and where it went."""
+"""`dmst-fhir evidence`, `recall`, `redact`: what proves a document, where it went, and which pages others do not see."""
 
 from pathlib import Path
 from typing import Annotated
@@ -58,3 +58,42 @@ def recall(
         out.print(table)
 
     run_to_end(run)
+
+
+def redact(
+    what: Annotated[str, typer.Argument(help="DocumentReference/ID.")],
+    pages: Annotated[str, typer.Option(help="Pages to take out, from 1: 3,5-7.")],
+    reason: Annotated[str, typer.Option(help="note-personnelle, tiers, autre-salarie or non-transmissible.")],
+    by: Annotated[str, typer.Option(help="Who decided it.")],
+    data: Data = None,
+) -> None:
+    """Take pages out of what everybody but the médecin du travail sees of a document."""
+    settings = settings_of(data)
+    kind, _, identity = what.partition("/")
+    if kind != "DocumentReference" or not identity:
+        raise typer.BadParameter("say DocumentReference/ID")
+    wanted = _page_numbers(pages)
+
+    async def run() -> None:
+        from fhir_server.caller import service
+        from fhir_server.records.write import new_id
+
+        async with parts_of(settings) as parts:
+            done = await parts.redactor.redact(service("redact"), identity, wanted, reason, request_id=new_id(), by=by)
+        out.print(f"DocumentReference/{done.document_id} is what others see")
+        for one in done.withheld:
+            out.print(f"DocumentReference/{one} is withheld; has it left? dmst-fhir recall DocumentReference/{one}")
+
+    run_to_end(run)
+
+
+def _page_numbers(text: str) -> set[int]:
+    """`3,5-7` as numbers. Raises BadParameter."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.strip().partition("-")
+        last = last or first
+        if not (first.isdecimal() and last.isdecimal()) or len(first) > 6 or len(last) > 6:
+            raise typer.BadParameter("pages are written as 3,5-7")
+        found |= set(range(int(first), int(last) + 1))
+    return found

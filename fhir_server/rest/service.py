@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fhir_server.ports import BlobStore
 from fhir_server.records.bulk import Bulk
 from fhir_server.records.read import Archive
+from fhir_server.records.redaction import Redactor
 from fhir_server.records.write import Door
 from fhir_server.rest.page_links import PageLinks
 from fhir_server.settings import Settings
@@ -26,6 +27,7 @@ class Service:
     expunge: Expunge
     parameters: CustomParameters
     shredder: Shredder | None
+    redactor: Redactor
 
     @property
     def base(self) -> str:

@@ -15,6 +15,7 @@ from fhir_server.rest.operations.lookup import LOOKUP
 from fhir_server.rest.operations.meta import META
 from fhir_server.rest.operations.meta_change import META_ADD, META_DELETE
 from fhir_server.rest.operations.operation import Operation
+from fhir_server.rest.operations.redact import REDACT
 from fhir_server.rest.operations.subsumes import SUBSUMES
 from fhir_server.rest.operations.translate import TRANSLATE
 from fhir_server.rest.operations.upload import UPLOAD
@@ -41,6 +42,7 @@ OPERATIONS: tuple[Operation, ...] = (
     META_ADD,
     META_DELETE,
     PATIENT_EXPORT,
+    REDACT,
     SUBSUMES,
     TRANSLATE,
     UPLOAD,
