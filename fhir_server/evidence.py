@@ -6,7 +6,7 @@ Code civil 1379 and decret 2016-1673 (reliable copies); dmst.md A16. For a judge
 import base64
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -81,20 +81,53 @@ async def report(parts: Parts, name: str) -> Report:
             patient_id=patient_in(document),
         )
     )
-    provenances = await _provenances(parts, name)
-    transformed = next(
-        (r["target"]["reference"] for r in document.get("relatesTo", []) if r["code"] == "transforms"), None
-    )
-    if transformed:
-        provenances = sorted([*await _provenances(parts, transformed), *provenances], key=_moment)
-    origin = await ScanLots(parts.database).origin((transformed or name).partition("/")[2])
+    made_of = await _made_of(parts, document)
+    of_each = [await _provenances(parts, one) for one in (name, *made_of)]
+    provenances = sorted((one for found in of_each for one in found), key=_moment)
+    root = next(reversed(made_of), name)
+    origin = await ScanLots(parts.database).origin(root.partition("/")[2])
     checks = [*await _check_content(parts, document)]
+    for source in made_of.values():
+        checks += await _check_source(parts, source, provenances)
     if origin:
-        checks += await _check_delivery(parts, origin, document, rendition=transformed is not None)
+        checks += await _check_delivery(parts, origin, document, rendition=bool(made_of))
     else:
         checks.append(Check("Lot de numérisation", "absent", "ce document n'est pas venu par un lot"))
-    checks.append(_check_chain(provenances, rendition=transformed is not None))
+    if origin or made_of:
+        checks.append(_check_chain(provenances, scanned=origin is not None, made=bool(made_of)))
+    else:
+        checks.append(Check("Chaîne de traçabilité", "absent", "ce document n'est pas venu par un lot"))
     return Report(name, document["meta"]["versionId"], datetime.now(UTC), tuple(checks), tuple(map(_step, provenances)))
+
+
+async def _made_of(parts: Parts, document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The documents that this one was made of, by name, the nearest first: rendition of a scan, redaction of that."""
+    found: dict[str, Mapping[str, Any]] = {}
+    while True:
+        related = [one["target"]["reference"] for one in document.get("relatesTo", []) if one["code"] == "transforms"]
+        name = next((one for one in related if one.startswith("DocumentReference/") and one not in found), None)
+        stored = (
+            await parts.archive.resources.read(TYPE_NUMBER["DocumentReference"], name.split("/")[1]) if name else None
+        )
+        if name is None or stored is None or stored.doc is None:
+            return found
+        document = found[name] = orjson.loads(stored.doc)
+
+
+async def _check_source(parts: Parts, source: Mapping[str, Any], provenances: list[Mapping[str, Any]]) -> list[Check]:
+    """The bytes of what a document was made of are those that its Provenance names, and are as they were."""
+    named = {
+        entity["what"].get("identifier", {}).get("value")
+        for provenance in provenances
+        if _activity(provenance) == "transform"
+        for entity in provenance.get("entity", [])
+        if entity["what"].get("reference") == f"DocumentReference/{source['id']}"
+    }
+    checks = [replace(check, label=f"{check.label} (document source)") for check in await _check_content(parts, source)]
+    if said := named - {None}:
+        said_of_it = _sha256_of(source["content"][0]["attachment"])
+        checks.append(_equal("Document source dans la Provenance", ", ".join(sorted(said)), said_of_it))
+    return checks
 
 
 async def _check_content(parts: Parts, document: Mapping[str, Any]) -> list[Check]:
@@ -186,9 +219,10 @@ async def _check_seal(parts: Parts, origin: Origin, manifest: bytes) -> list[Che
     return checks
 
 
-def _check_chain(provenances: list[Mapping[str, Any]], *, rendition: bool) -> Check:
+def _check_chain(provenances: list[Mapping[str, Any]], *, scanned: bool, made: bool) -> Check:
     """Each step that a document of a lot goes through left its Provenance."""
-    wanted = {"originate", "receive", "verify", "link"} | ({"transform"} if rendition else set[str]())
+    wanted = {"originate", "receive", "verify", "link"} if scanned else set[str]()
+    wanted |= {"transform"} if made else set()
     found = {_activity(provenance) for provenance in provenances}
     if missing := wanted - found:
         return Check("Chaîne de traçabilité", "fail", f"étapes manquantes : {_named(missing)}")

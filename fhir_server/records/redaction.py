@@ -22,7 +22,7 @@ from fhir_server.r4 import search_query
 from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.records.identifiers import oid_of, stable_id
 from fhir_server.records.read import Archive, present
-from fhir_server.records.write import Door, Incoming, incoming_from_dict, new_id
+from fhir_server.records.write import Door, Incoming, author_of, incoming_from_dict, new_id
 from fhir_server.scans.redaction import without_pages
 from fhir_server.settings import Settings
 from fhir_server.store.commit import Written
@@ -99,6 +99,8 @@ class Redactor:
         if reason not in mapping.REASONS:
             raise BadParameter(f"The reason is one of {', '.join(mapping.REASONS)}", expression="reason")
         asked = _Form(*await self._asked(caller, document_id, request_id))
+        guard = access_facts(asked.resource).guard
+        author_of(caller).must_write(asked.name, guard, guard | NON_TRANSMISSIBLE)
         forms = await self._forms(asked)
         _refuse_twice(asked, forms)
         source = _with_pdf(asked, forms)

@@ -103,11 +103,11 @@ async def count(parts: Parts, what: str) -> int:
 
 
 @asynccontextmanager
-async def asking(parts: Parts) -> AsyncGenerator[httpx.AsyncClient]:
-    """A client of the FHIR server with every right to read and search."""
+async def asking(parts: Parts, role: str = "external-system") -> AsyncGenerator[httpx.AsyncClient]:
+    """A client of the FHIR server with every scope, in a role."""
     service = make_service(parts, PageLinks(await parts.clients.key("page-links")))
     edge = Edge(service, Authentication(parts.clients))
-    client_id, _ = await parts.clients.add("reader", ("system/*.cruds",), "external-system")
+    client_id, _ = await parts.clients.add("reader", ("system/*.cruds",), role)
     token, _ = await parts.clients.give_token(client_id, ("system/*.cruds",), 15)
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(edge),
