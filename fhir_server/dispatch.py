@@ -13,7 +13,6 @@ import structlog
 
 from fhir_server.caller import service
 from fhir_server.consent.decide import Deny, Disclosure, DocumentFact, decide
-from fhir_server.intake.register import service_id_of
 from fhir_server.metrics import Metrics
 from fhir_server.outbox.deliveries import after, pause_before
 from fhir_server.outbox.jobs import Jobs
@@ -24,7 +23,7 @@ from fhir_server.r4 import search_query
 from fhir_server.r4.references import is_local, literal_references
 from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.records import audit
-from fhir_server.records.identifiers import stable_id
+from fhir_server.records.identifiers import service_id_of, stable_id
 from fhir_server.records.read import Archive
 from fhir_server.records.tasks import task_of
 from fhir_server.records.write import Door, incoming_from_dict

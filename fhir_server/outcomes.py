@@ -21,6 +21,8 @@ class Issue:
     expression: str | None = None
     location: tuple[int, int] | None = None
     """Line and column, in a text of a language of its own (GraphQL)."""
+    reason: str | None = None
+    """A stable code of ours that says more than `code`: of `systems.DELIVERY_REASON`."""
 
 
 class Failure(Exception):

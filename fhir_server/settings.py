@@ -194,6 +194,11 @@ class Settings(BaseSettings):
         default=2, description="Persons who must approve a list before its documents are destroyed."
     )
 
+    transfer_minimal_set: bool = Field(
+        default=False,
+        description="Whether vaccinations go to another service although the worker opposes the transfer (R4626-33).",
+    )
+
     exports: Path | None = Field(default=None, description="Folder of bulk data files; under `data` when unset.")
     export_hours: int = Field(default=24, ge=1, description="How long the files of a bulk job are kept.")
     import_folder: Path | None = Field(default=None, description="Folder of the files that $import may name.")

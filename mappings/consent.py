@@ -4,12 +4,15 @@ https://hl7.org/fhir/R4/consent.html - the right is the code of `Consent.categor
 R4624-45-6, -7, CSP L1111-17 IV, L4624-1); the root provision says permit or deny, and for how long.
 """
 
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
+from importlib.resources import files
 from typing import Any, Final, Literal
 
-from terminology.systems import OWN
+from terminology.systems import EXTENSION_CONSENT_INFORMATION, OWN
 
 WORKER_RIGHT: Final = f"{OWN}/CodeSystem/worker-right"
 
@@ -53,6 +56,41 @@ def consent_facts(consent: Mapping[str, Any]) -> Iterator[ConsentFact]:
                 yield ConsentFact(RIGHTS[coding["code"]], verdict == "permit", start, end)
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerRight:
+    """A row of `tables/worker_rights.toml`: what a Consent in force must say, by its verdict, and the article."""
+
+    label: str
+    source: str
+    permit: tuple[str, ...]
+    deny: tuple[str, ...]
+
+
+@cache
+def worker_rights() -> Mapping[str, WorkerRight]:
+    """The table, by code."""
+    table = tomllib.loads((files("mappings.tables") / "worker_rights.toml").read_text(encoding="utf-8"))
+    return {
+        code: WorkerRight(row["label"], row["source"], tuple(row["permit"]), tuple(row["deny"]))
+        for code, row in table.items()
+    }
+
+
+def proof_of(consent: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Where a Consent names its proof, and what it names: a resource, or the address of an attachment."""
+    if reference := consent.get("sourceReference", {}).get("reference"):
+        return "Consent.sourceReference", str(reference)
+    if url := consent.get("sourceAttachment", {}).get("url"):
+        return "Consent.sourceAttachment.url", str(url)
+    return None
+
+
+def exercises_a_right(consent: Mapping[str, Any]) -> bool:
+    """Is it about a right of the worker, whatever its status?"""
+    codings = (coding for category in consent.get("category", []) for coding in category.get("coding", []))
+    return any(coding.get("system") == WORKER_RIGHT for coding in codings)
+
+
 def refusals(consent: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Why a Consent may not be recorded: (FHIRPath, text). Nothing for one that is about no right of a worker."""
     verdict = consent.get("provision", {}).get("type")
@@ -68,10 +106,34 @@ def refusals(consent: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             elif code in RIGHTS and consent.get("status") == "active":
                 if verdict not in ("permit", "deny"):
                     yield "Consent.provision.type", "Say whether the worker permits or denies"
-                if verdict == "permit" and "dateTime" not in consent:
+                right = worker_rights()[code]
+                needed = {"permit": right.permit, "deny": right.deny}.get(str(verdict), ())
+                if "date" in needed and "dateTime" not in consent:
                     yield "Consent.dateTime", "A permission is express and dated (CSP L1111-17 IV)"
+                if "information" in needed:
+                    yield from _uninformed(consent, right.source)
                 if not str(consent.get("patient", {}).get("reference", "")).startswith("Patient/"):
                     yield "Consent.patient", "Say whose right it is"
+
+
+def _uninformed(consent: Mapping[str, Any], article: str) -> Iterator[tuple[str, str]]:
+    """What is missing of who informed the worker, and when; it was before he decided."""
+    place = f"Consent.extension('{EXTENSION_CONSENT_INFORMATION}')"
+    told = [one for one in consent.get("extension", []) if one.get("url") == EXTENSION_CONSENT_INFORMATION]
+    said = {part.get("url"): part for one in told for part in one.get("extension", [])}
+    if "reference" not in said.get("by", {}).get("valueReference", {}) and "identifier" not in said.get("by", {}).get(
+        "valueReference", {}
+    ):
+        yield f"{place}.extension('by')", f"Say who informed the worker ({article})"
+    if "valueDateTime" not in said.get("at", {}):
+        yield f"{place}.extension('at')", f"Say when the worker was informed ({article})"
+    elif (decided := _moment(consent.get("dateTime"), end=True)) and _is_after(said["at"]["valueDateTime"], decided):
+        yield f"{place}.extension('at')", f"The worker is informed before he decides ({article})"
+
+
+def _is_after(text: str, moment: datetime) -> bool:
+    first = _moment(text)
+    return first is not None and first > moment
 
 
 def _moment(text: str | None, *, end: bool = False) -> datetime | None:

@@ -56,6 +56,10 @@ REDACTION_REASON: Final = f"{OWN}/CodeSystem/redaction-reason"
 
 EXTENSION_REMOVED_PAGE: Final = f"{OWN}/StructureDefinition/removed-page"
 """On Provenance.entity: number of a page of the source that is not in the target (valuePositiveInt)."""
+EXTENSION_CONSENT_INFORMATION: Final = f"{OWN}/StructureDefinition/consent-information"
+"""On Consent: who informed the worker of his right (`by`, valueReference) and when (`at`, valueDateTime). R4's
+`performer` is who consents, `verification` whether that was checked: neither says who informed.
+"""
 EXTENSION_SHA256: Final = f"{OWN}/StructureDefinition/sha256"
 """On Attachment: SHA-256 of the raw bytes, 64 lower-case hexadecimal digits (valueString). R4 `hash` is
 SHA-1.

@@ -32,7 +32,9 @@ def _holds(fact: ConsentFact, at: datetime) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class DocumentFact:
-    """What decides on a document: its nomenclature code, and two columns of the nomenclature."""
+    """What decides on a document: its nomenclature code, and columns of the nomenclature. `minimal` is what goes to
+    another service even where the worker opposes it, if the service has that rule (R4626-33).
+    """
 
     kind: str
     current: bool
@@ -41,17 +43,20 @@ class DocumentFact:
     whole_folder: bool
     dmp_candidate: bool
     quarantined: bool = False
+    transferable: bool = False
+    minimal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Disclosure:
-    """One document, one worker, one recipient, one moment."""
+    """One document, one worker, one recipient, one moment; `minimal_set` says whether the service has that rule."""
 
     recipient_kind: str
     document: DocumentFact
     ins_qualified: bool
     consents: Sequence[ConsentFact]
     at: datetime
+    minimal_set: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,22 @@ def _dmp_consent(disclosure: Disclosure) -> bool:
     """Express and in force; a denial beats any permission."""
     about = [c for c in disclosure.consents if c.right == "C4" and _holds(c, disclosure.at)]
     return bool(about) and all(c.permit for c in about)
+
+
+TRANSFER_OPPOSED: Final = (
+    "transfer-opposed",
+    "The worker opposes that another service has his record (R4624-45-6 2°, R4624-45-7)",
+)
+
+
+def _opposes_transfer(consents: Sequence[ConsentFact], at: datetime) -> bool:
+    return any(c.right == "C3" and not c.permit and _holds(c, at) for c in consents)
+
+
+def _not_opposed(disclosure: Disclosure) -> bool:
+    """The minimal set of vaccinations goes all the same, where the service says so."""
+    minimal = disclosure.minimal_set and disclosure.document.minimal
+    return minimal or not _opposes_transfer(disclosure.consents, disclosure.at)
 
 
 _Rule = tuple[str, str, Callable[[Disclosure], bool]]
@@ -110,7 +131,17 @@ BY_RECIPIENT: Final[dict[str, tuple[_Rule, ...]]] = {
             lambda d: d.document.dmp_candidate,
         ),
     ),
+    "autre-spst": (
+        (*TRANSFER_OPPOSED, _not_opposed),
+        (
+            "not-transferable",
+            "This kind of document is not handed to another service",
+            lambda d: d.document.transferable,
+        ),
+    ),
 }
+ON_REQUEST: Final = frozenset({"autre-spst"})
+"""Kinds of recipients that get documents when somebody asks for it, never by themselves (R4624-45-7)."""
 
 
 def decide(disclosure: Disclosure) -> Permit | Deny:
@@ -121,6 +152,13 @@ def decide(disclosure: Disclosure) -> Permit | Deny:
     for reason, text, allows in (*ALWAYS, *rules):
         if not allows(disclosure):
             return Deny(reason, text)
+    return Permit()
+
+
+def decide_transfer(consents: Sequence[ConsentFact], at: datetime, *, minimal_set: bool) -> Permit | Deny:
+    """May a record be asked for another service at all? Denied where the worker opposes it, and nothing goes then."""
+    if _opposes_transfer(consents, at) and not minimal_set:
+        return Deny(*TRANSFER_OPPOSED)
     return Permit()
 
 

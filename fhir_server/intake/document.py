@@ -16,16 +16,17 @@ import orjson
 import structlog
 
 from fhir_server.caller import service
+from fhir_server.consent.decide import ON_REQUEST
 from fhir_server.identity.matching import Certain, Doubtful, Evidence, Match
 from fhir_server.identity.resolve import Resolver
 from fhir_server.identity.traits import TraitsIns
-from fhir_server.intake.register import centre_id_of, service_id_of
+from fhir_server.intake.register import centre_id_of
 from fhir_server.outbox.jobs import Jobs
 from fhir_server.outbox.recipients import Recipient
 from fhir_server.outcomes import BusinessRule, Conflict, NotFound
 from fhir_server.ports import Blob
 from fhir_server.r4.resource_types import TYPE_NUMBER
-from fhir_server.records.identifiers import oid_of, stable_id
+from fhir_server.records.identifiers import oid_of, service_id_of, stable_id
 from fhir_server.records.read import Archive
 from fhir_server.records.tasks import task_of
 from fhir_server.records.write import Door, Incoming, incoming_from_dict, new_id
@@ -419,6 +420,7 @@ class DocumentIntake:
             for document in documents
             if document.document_reference_id not in rendered
             for recipient in self._recipients
+            if recipient.kind not in ON_REQUEST
         ]
 
     async def _again(self, lot: str, barcode: str) -> tuple[LotFacts, ListedFolder]:

@@ -12,7 +12,7 @@ import orjson
 
 from fhir_server.caller import service as service_caller
 from fhir_server.r4.resource_types import TYPE_NUMBER
-from fhir_server.records.identifiers import stable_id
+from fhir_server.records.identifiers import service_id_of, stable_id
 from fhir_server.records.read import Archive
 from fhir_server.records.write import Door, incoming_from_dict, new_id
 from fhir_server.settings import Settings
@@ -43,11 +43,6 @@ def patient_id_of(folder_number: str) -> str:
 
 def centre_id_of(code: str) -> str:
     return stable_id("centre", code)
-
-
-def service_id_of(settings: Settings) -> str:
-    """The prevention service itself: custodian of every document."""
-    return stable_id("service", settings.organization_finess or settings.organization_siret or "self")
 
 
 class RegisterIntake:

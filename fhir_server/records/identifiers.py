@@ -6,6 +6,7 @@ before, instead of writing it beside. UUID version 5 (RFC 9562 section 5.5) in t
 
 import uuid
 
+from fhir_server.settings import Settings
 from terminology.systems import OWN
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, OWN)
@@ -19,3 +20,8 @@ def stable_id(*parts: str) -> str:
 def oid_of(identity: str) -> str:
     """A UUID as `urn:oid:2.25.N` (ITU-T X.667): what MHD and XDS want as unique id of a document."""
     return f"urn:oid:2.25.{uuid.UUID(identity).int}"
+
+
+def service_id_of(settings: Settings) -> str:
+    """The prevention service itself: custodian of every document."""
+    return stable_id("service", settings.organization_finess or settings.organization_siret or "self")

@@ -24,7 +24,7 @@ from fhir_server.r4.references import is_local, literal_references
 from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
 from fhir_server.r4.search_criteria import SearchQuery
 from fhir_server.r4.subjects import patient_in, patient_in_bytes
-from fhir_server.records import audit, search_parameters
+from fhir_server.records import audit, consent_proof, search_parameters
 from fhir_server.records.conditions import Sought, match, query_of, resolve, sought_in
 from fhir_server.records.links import Links
 from fhir_server.records.render import renderer
@@ -183,6 +183,8 @@ class Door:
         await attempt.prepare()
         if any(one.type == "SearchParameter" for one in incoming):
             alongside = _with_parameters(attempt, alongside)
+        if any(one.type in ("Consent", "Binary") for one in incoming):
+            alongside = _with_proofs(caller, incoming, alongside)
         concerned = Concerned((one.resource_id, one.resource) for one in incoming if one.method != "delete")
         if concerned and self._jobs:
             alongside = _with_deliveries(concerned, self._jobs, alongside)
@@ -383,6 +385,24 @@ def _with_parameters(attempt: _Attempt, alongside: Alongside | None) -> Alongsid
 def _with_deliveries(concerned: Concerned, jobs: Jobs, alongside: Alongside | None) -> Alongside:
     async def both(connection: Connection, written: Sequence[Written]) -> None:
         await concerned.ask_again(connection, jobs)
+        if alongside:
+            await alongside(connection, written)
+
+    return both
+
+
+def _with_proofs(caller: Caller, incoming: Sequence[Incoming], alongside: Alongside | None) -> Alongside | None:
+    """Consents have proofs of their worker, and Binaries that prove one are not deleted."""
+    consents = any(one.type == "Consent" and one.method != "delete" for one in incoming)
+    gone = any(one.type == "Binary" and one.method == "delete" for one in incoming)
+    if not consents and not gone:
+        return alongside
+
+    async def both(connection: Connection, written: Sequence[Written]) -> None:
+        await consent_proof.check(connection, caller, written)
+        await consent_proof.keep_proofs(
+            connection, [one.id for one in written if one.type == TYPE_NUMBER["Binary"] and one.doc is None]
+        )
         if alongside:
             await alongside(connection, written)
 

@@ -14,6 +14,8 @@ import orjson
 
 from fhir_server.caller import Caller
 from fhir_server.outcomes import BadSyntax, Failure, Issue, TooLarge
+from mappings.elements import concept
+from terminology.systems import DELIVERY_REASON
 
 FHIR_JSON = b"application/fhir+json; charset=utf-8"
 UNKNOWN = "unknown"
@@ -153,6 +155,7 @@ def outcome(issues: Iterable[Issue]) -> dict[str, Any]:
             {
                 "severity": issue.severity,
                 "code": issue.code,
+                **({"details": concept(DELIVERY_REASON, issue.reason)} if issue.reason else {}),
                 "diagnostics": issue.diagnostics,
                 **({"expression": [issue.expression]} if issue.expression else {}),
             }

@@ -51,7 +51,7 @@ def test_no_file_is_no_recipient(tmp_path: Path) -> None:
         ('name = "logiciel"', 'name = "a b"', "needs a name"),
         ('name = "logiciel"', f'name = "{"a" * 50}"', "needs a name"),
         ('name = "logiciel"', 'name = "dmp-demo"', "same name"),
-        ('kind = "dmp"', 'kind = "employeur"', "kind must be one of dmp, logiciel-metier"),
+        ('kind = "dmp"', 'kind = "employeur"', "kind must be one of autre-spst, dmp, logiciel-metier"),
         ('kind = "dmp"', "", "kind must be one of"),
         ('adapter = "loopback"', "", "adapter is missing"),
         ("[[recipient]]", "[[recipient", "cannot be read"),

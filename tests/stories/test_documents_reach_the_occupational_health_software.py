@@ -236,6 +236,15 @@ async def test_the_dmp_is_denied_by_default_and_asked_again_with_consent(world: 
                 ],
                 "patient": document["subject"],
                 "dateTime": "2026-01-01T00:00:00Z",
+                "extension": [
+                    {
+                        "url": "https://dmst-fhir.org/ns/StructureDefinition/consent-information",
+                        "extension": [
+                            {"url": "by", "valueReference": {"identifier": {"value": "Dr Test"}}},
+                            {"url": "at", "valueDateTime": "2026-01-01"},
+                        ],
+                    }
+                ],
                 "policyRule": {"text": "CSP L1111-17 IV"},
                 "provision": {"type": "permit"},
             }

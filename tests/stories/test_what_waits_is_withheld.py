@@ -104,7 +104,7 @@ def consent(code: str, **more: Any) -> dict[str, Any]:
         (consent("constitution"), "Consent.category[0].coding[0]", "R4624-45-8"),
         (consent("ins"), "Consent.category[0].coding[0]", "INS"),
         (consent("C9"), "Consent.category[0].coding[0]", "C1, C2, C3, C4, C5"),
-        (consent("C4", provision={"type": "permit"}, dateTime=None), "Consent.dateTime", "L1111-17"),
+        (consent("C5", provision={"type": "permit"}, dateTime=None), "Consent.dateTime", "express and dated"),
         (consent("C2", provision={}), "Consent.provision.type", "permits or denies"),
     ],
 )
