@@ -37,6 +37,7 @@ from fhir_server.records.bulk import Bulk
 from fhir_server.records.read import Archive
 from fhir_server.records.redaction import Redactor
 from fhir_server.records.trail_anchor import Anchoring
+from fhir_server.records.transfer import Transfers
 from fhir_server.records.write import Door
 from fhir_server.rest.authentication import Authentication
 from fhir_server.rest.edge import Edge
@@ -122,6 +123,10 @@ class Parts:
     @property
     def redactor(self) -> Redactor:
         return Redactor(self.door, self.archive, self.jobs, self.settings)
+
+    @property
+    def transfers(self) -> Transfers:
+        return Transfers(self.door, self.archive, self.jobs, self.recipients, self.settings)
 
 
 @contextlib.asynccontextmanager
@@ -371,6 +376,7 @@ def make_service(parts: Parts, page_links: PageLinks) -> Service:
         parts.parameters,
         parts.shredder,
         parts.redactor,
+        parts.transfers,
     )
 
 

@@ -12,17 +12,17 @@ import orjson
 import structlog
 
 from fhir_server.caller import service
-from fhir_server.consent.decide import Deny, Disclosure, DocumentFact, decide
+from fhir_server.consent.decide import Deny, Disclosure, decide
 from fhir_server.metrics import Metrics
 from fhir_server.outbox.deliveries import after, pause_before
 from fhir_server.outbox.jobs import Jobs
 from fhir_server.outbox.recipients import Recipient
 from fhir_server.outcomes import Conflict, Failure, NotFound
 from fhir_server.ports import Adapter, Answer, Content, Envelope, HandedOver, Refused, TryLater
-from fhir_server.r4 import search_query
 from fhir_server.r4.references import is_local, literal_references
 from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.records import audit
+from fhir_server.records.disclosure import consents_of, document_fact
 from fhir_server.records.identifiers import service_id_of, stable_id
 from fhir_server.records.read import Archive
 from fhir_server.records.tasks import task_of
@@ -32,17 +32,12 @@ from fhir_server.store.commit import Written
 from fhir_server.store.database import Connection, Database
 from fhir_server.store.outbox_rows import DeliveryRow, lock_delivery, move_delivery, read_delivery
 from fhir_server.traces import Span
-from mappings.access_facts import NON_TRANSMISSIBLE, QUARANTINE, access_facts
-from mappings.consent import consent_facts
-from mappings.document_kind import kind_of_document
-from mappings.nomenclature import UNQUALIFIED
 from mappings.patient_fr_core import identity_of
 from mappings.provenance_delivery import to_provenance
 
 log = structlog.get_logger(__name__)
 
 CALLER = service("dispatch")
-WHOLE_FOLDER = "DMST-FONDS"
 TRIES_TO_GIVE_UP = 3
 Resource = dict[str, Any]
 
@@ -157,28 +152,14 @@ class Dispatcher:
 
     async def _consent(self, delivery: DeliveryRow, envelope: Envelope) -> Deny | None:
         recipient = self._recipients.get(delivery.recipient)
-        query = search_query.parse(
-            "Consent", [("patient", f"Patient/{delivery.patient_id}"), ("status", "active"), ("_count", "1000")]
-        )
-        page = await self._archive.searches.page(query, None)
-        facts = [fact for hit in page.hits for fact in consent_facts(orjson.loads(hit.doc))]
-        kind = kind_of_document(envelope.document_reference)
-        guard = access_facts(envelope.document_reference).guard
         decision = decide(
             Disclosure(
                 recipient_kind=recipient.kind if recipient else "",
-                document=DocumentFact(
-                    kind=kind.code,
-                    current=envelope.document_reference.get("status") == "current",
-                    transmissible=not guard & NON_TRANSMISSIBLE,
-                    quarantined=bool(guard & QUARANTINE),
-                    qualified_type=kind.code != UNQUALIFIED,
-                    whole_folder=kind.code == WHOLE_FOLDER,
-                    dmp_candidate=kind.dmp == "yes",
-                ),
+                document=document_fact(envelope.document_reference),
                 ins_qualified=identity_of(envelope.patient).matricule_ins is not None,
-                consents=facts,
+                consents=await consents_of(self._archive, delivery.patient_id),
                 at=datetime.now(UTC),
+                minimal_set=self._settings.transfer_minimal_set,
             )
         )
         return decision if isinstance(decision, Deny) else None

@@ -13,6 +13,7 @@ TRANSITIONS: Final = {
     ("pending", "claimed"): "sending",
     ("sending", "claimed"): "sending",  # its worker died: send() must bear being called twice
     ("sending", "withheld"): "withheld",  # law or consent says no, asked at the last moment
+    ("withheld", "asked_again"): "pending",  # a transfer that somebody asks for anew; it is decided upon anew
     ("sending", "try_later"): "pending",
     ("sending", "gave_up"): "refused",
     ("sending", "refused"): "refused",

@@ -6,6 +6,7 @@ from fhir_server.ports import BlobStore
 from fhir_server.records.bulk import Bulk
 from fhir_server.records.read import Archive
 from fhir_server.records.redaction import Redactor
+from fhir_server.records.transfer import Transfers
 from fhir_server.records.write import Door
 from fhir_server.rest.page_links import PageLinks
 from fhir_server.settings import Settings
@@ -28,6 +29,7 @@ class Service:
     parameters: CustomParameters
     shredder: Shredder | None
     redactor: Redactor
+    transfers: Transfers
 
     @property
     def base(self) -> str:

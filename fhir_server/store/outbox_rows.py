@@ -33,6 +33,14 @@ async def insert_deliveries(
     return [(row[0], row[1]) for row in await cursor.fetchall()]
 
 
+async def ask_again(
+    connection: Connection, recipient: str, documents: Sequence[str], at: datetime
+) -> list[tuple[str, str]]:
+    """(delivery id, recipient) of what was withheld, of these DocumentReferences, and waits again."""
+    cursor = await connection.execute(SQL["ask_again"], (at, recipient, list(documents)))
+    return [(delivery_id, name) for delivery_id, name in await cursor.fetchall()]
+
+
 async def lock_delivery(connection: Connection, delivery_id: str) -> DeliveryRow | None:
     row = await (await connection.execute(SQL["lock"], (delivery_id,))).fetchone()
     return DeliveryRow(*row) if row else None

@@ -166,6 +166,8 @@ def test_every_denial_has_a_code_of_its_own_and_a_text() -> None:
         "dmp-consent-missing",
         "ins-not-qualified",
         "not-a-dmp-document",
+        "transfer-opposed",
+        "not-transferable",
     }
 
 

@@ -17,6 +17,7 @@ from fhir_server.rest.operations.meta_change import META_ADD, META_DELETE
 from fhir_server.rest.operations.operation import Operation
 from fhir_server.rest.operations.redact import REDACT
 from fhir_server.rest.operations.subsumes import SUBSUMES
+from fhir_server.rest.operations.transfer import TRANSFER
 from fhir_server.rest.operations.translate import TRANSLATE
 from fhir_server.rest.operations.upload import UPLOAD
 from fhir_server.rest.operations.validate import VALIDATE
@@ -44,6 +45,7 @@ OPERATIONS: tuple[Operation, ...] = (
     PATIENT_EXPORT,
     REDACT,
     SUBSUMES,
+    TRANSFER,
     TRANSLATE,
     UPLOAD,
     VALIDATE,

@@ -5,6 +5,12 @@ select *, 'pending', %s, %s from unnest(%s::uuid[], %s::text[], %s::text[], %s::
 on conflict (tenant, recipient, document_reference_id) do nothing
 returning delivery_id::text, recipient
 
+-- name: ask_again
+-- Deliveries to a recipient that were withheld, of these documents: they wait again.
+update delivery set state = 'pending', attempts = 0, reason = null, detail = null, updated = %s
+where recipient = %s and document_reference_id = any(%s::text[]) and state = 'withheld'
+returning delivery_id::text, recipient
+
 -- name: read
 -- One delivery.
 select delivery_id::text, recipient, document_reference_id, patient_id, state, attempts, reason, detail, remote_id,
