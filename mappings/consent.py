@@ -121,19 +121,21 @@ def _uninformed(consent: Mapping[str, Any], article: str) -> Iterator[tuple[str,
     place = f"Consent.extension('{EXTENSION_CONSENT_INFORMATION}')"
     told = [one for one in consent.get("extension", []) if one.get("url") == EXTENSION_CONSENT_INFORMATION]
     said = {part.get("url"): part for one in told for part in one.get("extension", [])}
-    if "reference" not in said.get("by", {}).get("valueReference", {}) and "identifier" not in said.get("by", {}).get(
-        "valueReference", {}
-    ):
+    by = said.get("by", {}).get("valueReference", {})
+    if "reference" not in by and "identifier" not in by:
         yield f"{place}.extension('by')", f"Say who informed the worker ({article})"
     if "valueDateTime" not in said.get("at", {}):
         yield f"{place}.extension('at')", f"Say when the worker was informed ({article})"
-    elif (decided := _moment(consent.get("dateTime"), end=True)) and _is_after(said["at"]["valueDateTime"], decided):
+    elif _is_after(said["at"]["valueDateTime"], consent.get("dateTime")):
         yield f"{place}.extension('at')", f"The worker is informed before he decides ({article})"
 
 
-def _is_after(text: str, moment: datetime) -> bool:
-    first = _moment(text)
-    return first is not None and first > moment
+def _is_after(text: str, other: str | None) -> bool:
+    """Does the first begin when the second is over?"""
+    first, end = _moment(text), _moment(other, end=True)
+    if first is None or end is None or other is None:
+        return False
+    return first > end if "T" in other else first >= end
 
 
 def _moment(text: str | None, *, end: bool = False) -> datetime | None:

@@ -30,6 +30,7 @@ from fhir_server.records.links import Links
 from fhir_server.records.render import renderer
 from fhir_server.records.validation import parse_json, validate
 from fhir_server.records.withdrawal import Concerned
+from fhir_server.roles import OF_A_WORKER
 from fhir_server.store.access_log import AccessRow
 from fhir_server.store.author import Author
 from fhir_server.store.commit import Commits, Plan, Unit, Write, Written, as_if
@@ -37,6 +38,7 @@ from fhir_server.store.database import Connection
 from fhir_server.store.resources import Key, read_within
 from fhir_server.store.search import condition_lock
 from fhir_server.store.search_index import NO_ROWS, rows_of
+from mappings.access_facts import OUTSIDE, access_facts
 from mappings.consent import refusals
 
 _OURS = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -207,6 +209,9 @@ def author_of(caller: Caller) -> Author:
 def _must(caller: Caller, one: Incoming) -> None:
     try:
         caller.must(PERMISSIONS[one.method], one.type)
+        if caller.closed & OF_A_WORKER == OF_A_WORKER and not access_facts(one.resource).guard & OUTSIDE:
+            # Before anything is looked up: the answer must not tell what is there.
+            raise Forbidden("This role writes nothing of a worker (R4624-45-5)")
     except Forbidden as failure:
         raise failure.within(one.where) from None
 
