@@ -150,3 +150,14 @@ def test_every_top_folder_says_what_it_is() -> None:
         Path(folder) for folder in ("fhir_server", "adapters", "mappings", "terminology", "tests", "docs", "docker")
     }
     assert [str(folder) for folder in sorted(folders) if not (ROOT / folder / "README.md").exists()] == []
+
+
+def test_the_scenarios_that_are_told_are_there() -> None:
+    """tests/README.md names files and functions that exist."""
+    here = Path(__file__).parent
+    named = re.findall(r"`((?:\w+/)+\w+\.py)(?:::(\w+))?`", (here / "README.md").read_text(encoding="utf-8"))
+    assert len(named) > 12
+    for file, function in named:
+        if file.startswith(("fhir_server/", "tests/")):
+            continue
+        assert f"def {function}" in (here / file).read_text(encoding="utf-8"), (file, function)
