@@ -1,4 +1,4 @@
-"""`dmst-fhir evidence`, `recall`, `redact`: what proves a document, where it went, and which pages others do not see."""
+"""`dmst-fhir evidence`, `recall`, `redact`: what proves a document, where it went, what others see of it."""
 
 from pathlib import Path
 from typing import Annotated

@@ -58,8 +58,9 @@ class Transfers:
         Raises Forbidden, NotFound, Gone; BadParameter for a recipient that is no other service; BusinessRule with the
         reason `transfer-opposed` where the worker opposes it, and where there is nothing that may go.
         """
-        for permission, resource_type in (("r", "Patient"), ("r", "DocumentReference"), ("c", "Task")):
-            caller.must(permission, resource_type)
+        caller.must("r", "Patient")
+        caller.must("r", "DocumentReference")
+        caller.must("c", "Task")
         found = await self.archive.resources.read(TYPE_NUMBER["Patient"], patient_id)
         await self.archive.must_see(caller, "operation", request_id, "Patient", found)
         present(found, "Patient", patient_id)
