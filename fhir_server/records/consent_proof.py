@@ -50,7 +50,7 @@ async def _check_one(
     if target is None:
         raise BusinessRule("The proof is a document of this server, or an attachment with its data", expression=place)
     found = await read_within(connection, [(TYPE_NUMBER[target[0]], target[1])])
-    stored = next((one for one in found if one.doc is not None and one.is_in(caller.sight)), None)
+    stored = next((one for one in found if one.doc is not None and one.is_in(caller.sight("r"))), None)
     if stored is None:
         text = f"{target[0]}/{target[1]} does not exist on this server"
         raise DanglingReference(issues=[Issue("error", "not-found", text, f"{place}.reference")])

@@ -64,7 +64,8 @@ class Transfers:
         found = await self.archive.resources.read(TYPE_NUMBER["Patient"], patient_id)
         await self.archive.must_see(caller, "operation", request_id, "Patient", found)
         present(found, "Patient", patient_id)
-        if caller.sight.hidden & OF_A_WORKER or caller.closed & OF_A_WORKER:
+        sight = caller.sight("r")
+        if sight.hidden & OF_A_WORKER or caller.closed & OF_A_WORKER or "DocumentReference" in sight.bounds:
             raise Forbidden("Who hands a record over sees and writes the whole of it (R4624-45-5)")
         if recipient not in {one.name for one in self.recipients if one.kind in ON_REQUEST}:
             raise BadParameter("This is the name of no other service in the file of recipients", expression="recipient")
@@ -101,7 +102,7 @@ class Transfers:
     async def _documents(self, caller: Caller, patient_id: str, request_id: str) -> list[Mapping[str, Any]]:
         """The current documents of the worker that the caller sees. Raises BusinessRule where there are too many."""
         asked = [("patient", f"Patient/{patient_id}"), ("status", "current"), ("_count", "1000")]
-        query = replace(search_query.parse("DocumentReference", asked), sight=caller.sight)
+        query = replace(search_query.parse("DocumentReference", asked), sight=caller.sight("r"))
         text, found, after = f"patient=Patient/{patient_id}&status=current", [], None
         while True:
             page = await self.archive.searches.page(query, after)
