@@ -15,7 +15,7 @@ from fhir_server.r4.index_values import period_of
 from fhir_server.records import trail_export, trail_verify
 from fhir_server.records.trail_export import Export, Signature
 from fhir_server.records.trail_verify import Question, Report
-from fhir_server.store.access_log import BEGINNING, END, Wanted
+from fhir_server.store.access_log import BEGINNING, CIRCUMSTANCES, END, Wanted
 
 
 async def verify(parts: Parts, low: str | None, high: str | None, holds: Sequence[str]) -> Report:
@@ -45,6 +45,7 @@ async def export(
     *,
     patient_id: str | None,
     professional: str | None,
+    circumstance: str | None,
     low: str | None,
     high: str | None,
     form: str,
@@ -54,9 +55,12 @@ async def export(
     """Write the accesses that are wanted; returns the account of it (JSON). Raises BadParameter, Unavailable."""
     if form not in trail_export.FORMS:
         raise BadParameter(f"--format is one of {', '.join(trail_export.FORMS)}")
+    if circumstance not in (None, *CIRCUMSTANCES):
+        raise BadParameter(f"--circumstance is one of {', '.join(CIRCUMSTANCES)}")
     wanted = Wanted(
         patient_id=patient_id,
         professional=professional,
+        circumstance=circumstance,
         low=_moment(low, "--from", 0) if low else BEGINNING,
         high=_moment(high, "--to", 1) if high else END,
     )

@@ -6,6 +6,7 @@ https://hl7.org/fhir/smart-app-launch/scopes-and-launch-context.html
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Final
 
 from fhir_server import roles
 from fhir_server.outcomes import Forbidden
@@ -17,6 +18,25 @@ ROLES = {code: role.label for code, role in roles.of_the_law().items()}
 _ITSELF = "self:"
 MACHINE_ROLES = frozenset({"external-system", "device-gateway", "operator"})
 """Those that a client with a secret or a key may have: persons log in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a person stands in the service at this moment (docs/access.md).
+
+    `centres` are his (`Organization/id`), `kept_to_them` says whether the service keeps him to them. `declared` are the
+    workers (ids of Patients) for whom he declared a reason that is in force, with its kind (`break-glass`,
+    `reason-given`), `lifted` their own hashes.
+    """
+
+    centres: tuple[str, ...] = ()
+    kept_to_them: bool = False
+    declared: tuple[tuple[str, str], ...] = ()
+    lifted: tuple[int, ...] = ()
+
+
+UNTOLD: Final = Standing()
+"""Of whom nothing is recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +60,12 @@ class Caller:
     """The person behind the client, as the trail names him (RPPS, or a user name); None where nobody is known."""
     structure: str | None = None
     """Where he works, as the issuer of his token says it."""
+    standing: Standing = UNTOLD
+
+    @property
+    def person(self) -> str:
+        """By what the service knows him: links, centres, delegations and declared reasons are recorded under it."""
+        return self.professional or self.client_id
 
     def sight(self, *permissions: Permission) -> Sight:
         """What of the store the role lets him see, and of that what his scopes allow all these permissions on.
@@ -49,7 +75,15 @@ class Caller:
         if self.client_id.startswith(_ITSELF):
             return EVERYTHING
         only = own_hash(f"Patient/{self.worker}") if self.worker else None
-        sight = roles.sight_of(self.role, self.purpose, only, delegated=self.delegated)
+        stands = self.standing
+        sight = roles.sight_of(
+            self.role,
+            self.purpose,
+            only,
+            delegated=self.delegated,
+            team=stands.centres if stands.kept_to_them else None,
+            lifted=stands.lifted,
+        )
         bounds = bounds_of(self.scopes, permissions)
         return replace(sight, bounds=bounds) if bounds else sight
 

@@ -35,6 +35,8 @@ class Role(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     purposes: tuple[str, ...] = ()
     recalls: bool = False
     trail: bool = False
+    team: bool = False
+    break_glass: bool = False
 
     def hidden(self) -> int:
         """The bits that hide a resource from it."""
@@ -94,6 +96,8 @@ def _allows_more(role: Role, law: Role) -> bool:
         or (law.own_record and not role.own_record)
         or (role.recalls and not law.recalls)
         or (role.trail and not law.trail)
+        or (law.team and not role.team)
+        or (role.break_glass and not law.break_glass)
         or (law.purposes and (not role.purposes or set(role.purposes) - set(law.purposes)))
     )
 
@@ -115,8 +119,20 @@ IN_FORCE: Final = InForce()
 
 
 @lru_cache(maxsize=4096)
-def sight_of(role: str, purpose: str | None, only: int | None, *, delegated: bool) -> Sight:
-    """What somebody in a role sees. An unknown role sees nothing of any worker."""
+def sight_of(
+    role: str,
+    purpose: str | None,
+    only: int | None,
+    *,
+    delegated: bool,
+    team: tuple[str, ...] | None = None,
+    lifted: tuple[int, ...] = (),
+) -> Sight:
+    """What somebody in a role sees. An unknown role sees nothing of any worker.
+
+    `team`: the centres to which he is kept, where the service keeps professionals to theirs; `lifted`: the workers for
+    whom he declared a reason.
+    """
     row = IN_FORCE.table.get(role)
     if row is None:
         return Sight(NOTHING_OF_A_WORKER)
@@ -126,7 +142,10 @@ def sight_of(role: str, purpose: str | None, only: int | None, *, delegated: boo
         or (row.purposes and purpose not in row.purposes)
     ):
         return Sight(row.hidden() | OF_A_WORKER)
-    return Sight(row.hidden(), row.opposed_by, only if row.own_record else None)
+    only = only if row.own_record else None
+    if not row.team:
+        return Sight(row.hidden(), row.opposed_by, only)
+    return Sight(row.hidden(), row.opposed_by, only, team=team, lifted=lifted)
 
 
 @lru_cache(maxsize=256)
@@ -146,6 +165,18 @@ def needs_delegation(role: str) -> bool:
     """Whether somebody in a role sees nothing of a worker without a delegation in force."""
     row = IN_FORCE.table.get(role)
     return row is not None and row.delegation
+
+
+def is_of_a_team(role: str) -> bool:
+    """Whether somebody in a role belongs to the team of a centre, so that it is told when he looks beyond it."""
+    row = IN_FORCE.table.get(role)
+    return row is not None and row.team
+
+
+def sees_own_record(role: str) -> bool:
+    """Whether somebody in a role is a worker, who sees his own record alone."""
+    row = IN_FORCE.table.get(role)
+    return row is not None and row.own_record
 
 
 def may_read_trail(role: str) -> bool:

@@ -38,16 +38,21 @@ NO_BOUNDS: Final[Bounds] = MappingProxyType({})
 class Sight:
     """`hidden` are the bits that hide a resource. `rights` are those of a worker (C1 to C5) which, once he opposes,
     keep his record from who looks, but not who he is. `only`, where it is said, is the one worker whose record is seen
-    (the own hash of his Patient). `bounds` are those of his scopes, whatever his role.
+    (the own hash of his Patient). `bounds` are those of his scopes, whatever his role. `team`, where it is said, are the
+    centres (`Organization/id`) whose workers' records are seen, besides those of the workers `lifted` (own hashes); who
+    a worker is, is seen all the same.
     """
 
     hidden: int
     rights: tuple[str, ...] = ()
     only: int | None = None
     bounds: Bounds = field(default_factory=lambda: NO_BOUNDS, hash=False)
+    team: tuple[str, ...] | None = None
+    lifted: tuple[int, ...] = ()
 
-    def covers(self, guard: int, worker: int | None, opposed: Collection[str]) -> bool:
-        """Is a resource with these bits in sight, in the record of this worker, who exercised these rights?
+    def covers(self, guard: int, worker: int | None, held: Collection[str]) -> bool:
+        """Is a resource with these bits in sight, in the record of this worker? `held` is what holds of him: the rights
+        that he exercised (`C2`) and the centre in whose charge he is (`Organization/id`).
 
         The bounds are not among that: they are asked of the document (`store.bounds`).
         """
@@ -55,11 +60,24 @@ class Sight:
             return False
         if self.only is not None and worker != self.only and not guard & OUTSIDE:
             return False
-        return worker is None or bool(guard & IDENTITY) or not any(right in opposed for right in self.rights)
+        if worker is None or guard & IDENTITY:
+            return True
+        return not any(right in held for right in self.rights) and not self._is_out_of_team(worker, held)
+
+    def _is_out_of_team(self, worker: int, held: Collection[str]) -> bool:
+        if self.team is None or worker in self.lifted:
+            return False
+        return any("/" in one and one not in self.team for one in held)
 
     def as_parameters(self) -> dict[str, Any]:
         """Those of `in_sight` in named SQL."""
-        return {"hidden": self.hidden, "rights": list(self.rights), "only": self.only}
+        return {
+            "hidden": self.hidden,
+            "rights": list(self.rights),
+            "only": self.only,
+            "team": None if self.team is None else list(self.team),
+            "lifted": list(self.lifted),
+        }
 
 
 EVERYTHING: Final = Sight(0)

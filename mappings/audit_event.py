@@ -3,7 +3,9 @@
 IHE BALP 1.1 (Basic Audit Log Patterns), R4: Read, Query, Create, Update, Delete with or without patient, and
 PrivacyDisclosure.Source. A profile is claimed where all it asks for is there: BALP profiles are for successes
 only. An export has the event type of DICOM (Export) and the event of ISO 21089; a decision by consent has the shape
-of BALP AuthZconsent, whose profile asks for the organisation of the user, which is not known here.
+of BALP AuthZconsent, whose profile asks for the organisation of the user, which is not known here. Logins and logouts
+are those of IHE ITI-20 (User Authentication, DICOM PS3.15 A.5.3.11), and a reason that somebody declared before he
+looked further is a security alert (A.5.3.12: Emergency Override Started, Use of Restricted Function).
 """
 
 import base64
@@ -35,6 +37,9 @@ Interaction = Literal[
     "disclose",
     "export",
     "consent-decision",
+    "login",
+    "logout",
+    "declare-access",
 ]
 
 
@@ -45,7 +50,9 @@ class Access:
     `outcome` is 0 success, 4 refused or minor failure, 8 serious failure. `purpose` is a v3-ActReason code or
     one of ours. `query` is the search as it may be kept: values that identify a person replaced by the
     caller. `client_address` is an IP address. `recipient` is where a disclosed document went: a URI or a mail
-    address. `reason` is the code of a decision about consent.
+    address. `reason` is the code of a decision about consent, or of a login that failed. `circumstances` are codes of
+    what is remarkable (out-of-team, break-glass, reason-given), `declared` the words in which a reason was declared,
+    `repeated` of how many failures alike this is the account.
     """
 
     id: str
@@ -67,6 +74,9 @@ class Access:
     user_name: str | None = None
     client_address: str | None = None
     reason: str | None = None
+    circumstances: tuple[str, ...] = ()
+    declared: str | None = None
+    repeated: int | None = None
 
 
 # interaction -> (action of the event, name of the BALP profile)
@@ -90,10 +100,17 @@ _INTERACTIONS: Final[Mapping[str, tuple[str, str | None]]] = MappingProxyType(
         "disclose": ("R", "PrivacyDisclosure.Source"),
         "export": ("R", None),
         "consent-decision": ("E", None),
+        "login": ("E", None),
+        "logout": ("E", None),
+        "declare-access": ("E", None),
     }
 )
 
 _APPLICATION: Final = coding(systems.DICOM, "110150", "Application")
+LOGIN: Final = coding(systems.DICOM, "110122", "Login")
+LOGOUT: Final = coding(systems.DICOM, "110123", "Logout")
+OVERRIDE: Final = coding(systems.DICOM, "110127", "Emergency Override Started")
+RESTRICTED: Final = coding(systems.DICOM, "110132", "Use of Restricted Function")
 _DESTINATION: Final = coding(systems.DICOM, "110152", "Destination Role ID")
 _SOURCE: Final = coding(systems.DICOM, "110153", "Source Role ID")
 _AUTHORIZER: Final = coding(systems.SECURITY_ROLE, "authserver", "authorization server")
@@ -147,7 +164,7 @@ def _purpose(access: Access) -> list[Element]:
     if not access.purpose:
         return []
     system = systems.ACT_REASON if access.purpose in _ACT_REASONS else systems.ACCESS_PURPOSE
-    return [concept(system, access.purpose)]
+    return [{**concept(system, access.purpose), **({"text": access.declared} if access.declared else {})}]
 
 
 def _server(server_name: str) -> Element:
@@ -173,7 +190,8 @@ def _client(access: Access, type_: Element) -> Element:
 def _user(access: Access, type_: Element) -> list[Element]:
     if access.user_id is None:
         return []
-    who = reference(type_="Practitioner", identified=identifier(systems.USER, access.user_id), display=access.user_name)
+    kind = "Patient" if access.role == "travailleur" else "Practitioner"
+    who = reference(type_=kind, identified=identifier(systems.USER, access.user_id), display=access.user_name)
     role = [concept(systems.CALLER_ROLE, access.role)] if access.role else None
     return [_agent(type_, who, None, requestor=True, role=role, name=access.user_name, purposeOfUse=_purpose(access))]
 
@@ -215,7 +233,10 @@ def _entities(access: Access) -> list[Element]:
                 "role": coding(systems.AUDIT_OBJECT_ROLE, "1", "Patient"),
             }
         )
-    if access.query is not None:
+    if access.repeated is not None:
+        said = {"type": "repeated", "valueString": str(access.repeated)}
+        found.append({"type": thing, "role": coding(systems.AUDIT_OBJECT_ROLE, "13", "Security Resource"), "detail": [said]})
+    elif access.query is not None:
         query = base64.b64encode(access.query.encode()).decode("ascii")
         found.append(
             {
@@ -247,6 +268,11 @@ def _kind(access: Access) -> tuple[Element, list[Element]]:
         return coding(systems.DICOM, "110106", "Export"), [coding(systems.ISO_21089, "disclose")]
     if access.interaction == "consent-decision":
         return coding(systems.DICOM, "110113", "Security Alert"), [coding(systems.BALP_AUTHZ, "AuthZ-Consent")]
+    if access.interaction in ("login", "logout"):
+        return coding(systems.DICOM, "110114", "User Authentication"), [LOGIN if access.interaction == "login" else LOGOUT]
+    if access.interaction == "declare-access":
+        started = "break-glass" in access.circumstances
+        return coding(systems.DICOM, "110113", "Security Alert"), [OVERRIDE if started else RESTRICTED]
     interaction = [] if access.interaction == "export" else [coding(systems.RESTFUL_INTERACTION, access.interaction)]
     if _is_export(access):
         return coding(systems.DICOM, "110106", "Export"), [*interaction, coding(systems.ISO_21089, "extract")]
@@ -262,7 +288,7 @@ def to_audit_event(access: Access, server_name: str) -> Element:
         id=access.id,
         meta={"profile": [profile]} if profile else None,
         type=type_,
-        subtype=subtype,
+        subtype=[*subtype, *(coding(systems.ACCESS_CIRCUMSTANCE, one) for one in access.circumstances)],
         action=_INTERACTIONS[access.interaction][0],
         recorded=instant(access.at),
         outcome=access.outcome,

@@ -4,10 +4,10 @@ Art. L4624-8-1, R4624-45-5 to -8 C. trav.; CSP L1111-17 IV (DMP: express consent
 the tables below, in the order in which they are asked.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from fhir_server.roles import NOTHING_OF_A_WORKER, Role
 from mappings import access_facts as facts
@@ -166,7 +166,9 @@ def decide_transfer(consents: Sequence[ConsentFact], at: datetime, *, minimal_se
 class Looking:
     """One caller and one resource. `role` is None for one that the table does not know; `guard` has the facts of the
     resource (`mappings.access_facts`), `is_his` says whether it is in the caller's own record, `opposed` the rights
-    that its worker exercises against others (C1 to C3).
+    that its worker exercises against others (C1 to C3). `team` are the centres to which the service keeps the caller,
+    None where it keeps him to none; `centre` is that of the worker, None where the register names none; `declared` says
+    whether the caller declared a reason for this worker that is in force.
     """
 
     role: Role | None
@@ -175,6 +177,9 @@ class Looking:
     opposed: Collection[str] = ()
     delegated: bool = False
     purpose: str | None = None
+    team: Collection[str] | None = None
+    centre: str | None = None
+    declared: bool = False
 
     def is_hidden_by(self, bits: int) -> bool:
         return bool(self.guard & bits & (self.role.hidden() if self.role else NOTHING_OF_A_WORKER))
@@ -241,6 +246,20 @@ LOOKING: Final[tuple[_LookRule, ...]] = (
         "The worker opposes that this role sees his record (R4624-45-6)",
         _of_role(lambda role, one: bool(one.guard & facts.IDENTITY) or not set(role.opposed_by) & set(one.opposed)),
     ),
+    (
+        "out-of-team",
+        "The worker is in the charge of another centre, and this service wants a declared reason",
+        _of_role(
+            lambda role, one: (
+                not role.team
+                or one.team is None
+                or one.centre is None
+                or one.centre in one.team
+                or one.declared
+                or bool(one.guard & facts.IDENTITY)
+            )
+        ),
+    ),
 )
 OF_THE_RESOURCE: Final = frozenset({"not-made-out", "non-transmissible", "quarantine", "masked"})
 """Rules that hold too for what tells of no worker."""
@@ -255,3 +274,59 @@ def decide_looking(looking: Looking) -> Permit | Deny:
         if not allows(looking):
             return Deny(reason, text)
     return Permit()
+
+
+OutOfTeam = Literal["told", "reason", "emergency"]
+"""How a service takes accesses out of the team: told in the trail, upon a declared reason, in an emergency only."""
+BREAK_GLASS: Final = "BTG"
+"""v3-ActReason: break the glass."""
+REASONS: Final[Mapping[str, str]] = {
+    BREAK_GLASS: "Vital emergency",
+    "remplacement": "He stands in for a professional of that team",
+    "changement-de-suivi": "The worker comes into the charge of his team",
+    "avis-demande": "That team, or the worker, asked for his opinion",
+}
+"""Reasons that somebody may declare to look beyond his team."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declaring:
+    """One caller who declares, by a code and in words, why he looks at the record of a worker."""
+
+    role: Role | None
+    reason: str
+    text: str
+    mode: OutOfTeam
+
+
+DECLARING: Final[tuple[tuple[str, str, Callable[[Declaring], bool]], ...]] = (
+    ("reason-unknown", "The reason is none of those that may be declared", lambda one: one.reason in REASONS),
+    ("reason-without-words", "A reason is said in words too, in 10 to 500 characters", lambda one: _is_said(one.text)),
+    (
+        "no-team",
+        "This role belongs to no team of this service: no reason gives it more (R4624-45-5)",
+        lambda one: one.role is not None and one.role.team,
+    ),
+    (
+        "no-break-glass",
+        "No article opens the DMST to this role in an emergency (R4624-45-5; CSP L1111-17 is about the DMP)",
+        lambda one: one.reason != BREAK_GLASS or (one.role is not None and one.role.break_glass),
+    ),
+    (
+        "emergency-only",
+        "This service opens records of other teams in a vital emergency only",
+        lambda one: one.reason == BREAK_GLASS or one.mode != "emergency",
+    ),
+)
+
+
+def decide_declaring(declaring: Declaring) -> Permit | Deny:
+    """Whether a declared reason counts. What it lifts is the restriction to teams, and nothing else."""
+    for reason, text, allows in DECLARING:
+        if not allows(declaring):
+            return Deny(reason, text)
+    return Permit()
+
+
+def _is_said(text: str) -> bool:
+    return 10 <= len(text.strip()) <= 500 and text.isprintable()

@@ -6,9 +6,9 @@ The row says who, when, what and whose; never a name, a trait or a piece of a do
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final, Literal, cast
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
-from fhir_server.caller import Caller
+from fhir_server.caller import UNTOLD, Caller
 from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
 from fhir_server.r4.search_parameters import parameters_of
 from fhir_server.store.access_log import Access, AccessRow
@@ -17,6 +17,8 @@ from mappings.audit_event import Interaction, to_audit_event
 
 SUCCESS, REFUSED, FAILED = 0, 4, 8
 CONSENT_DECISION: Final = "consent-decision"
+LOGIN, LOGOUT, DECLARE_ACCESS = "login", "logout", "declare-access"
+SAYS_WHY: Final = frozenset({CONSENT_DECISION, LOGIN, LOGOUT})
 _OUTCOMES: Final[dict[int, Literal["0", "4", "8"]]] = {0: "0", 4: "4", 8: "8"}
 _IDENTIFYING = frozenset({"identifier", "phone", "email", "telecom", "birthdate", "death-date"})
 _ANYTHING = frozenset({"_has", "_filter", "_text", "_content"})  # their values hold those of any parameter
@@ -35,6 +37,7 @@ def access(
     query: str | None = None,
     recipient: str | None = None,
     at: datetime | None = None,
+    circumstance: str | None = None,
 ) -> AccessRow:
     """The row of one access; `caller` None is somebody who did not say who he is."""
     return AccessRow(
@@ -52,6 +55,8 @@ def access(
         recipient,
         request_id,
         caller.professional if caller else None,
+        circumstance,
+        caller.standing if caller else UNTOLD,
     )
 
 
@@ -85,7 +90,7 @@ def consent_decision(
 def event_of(found: Access) -> dict[str, object]:
     """The row as an AuditEvent (IHE BALP)."""
     row = found.row
-    decided = row.interaction == CONSENT_DECISION
+    said = _said(row)
     return to_audit_event(
         AccessFacts(
             id=str(found.id),
@@ -100,14 +105,26 @@ def event_of(found: Access) -> dict[str, object]:
             resource_id=row.resource_id,
             version=str(row.version) if row.version else None,
             patient_id=row.patient_id,
-            query=None if decided else row.query,
-            reason=row.query.removeprefix("reason=") if decided and row.query else None,
+            query=None if said else row.query,
+            reason=said.get("reason"),
+            declared=said.get("declared"),
+            repeated=int(said["repeated"]) if "repeated" in said else None,
             request_id=row.request_id,
             recipient=row.recipient,
             user_id=row.professional,
+            circumstances=tuple((row.circumstance or "").split()),
         ),
         "dmst-fhir",
     )
+
+
+def _said(row: AccessRow) -> dict[str, str]:
+    """What stands in the place of a query in rows that are of none: `reason=...&repeated=...`, or a text."""
+    if row.interaction == DECLARE_ACCESS:
+        return {"declared": row.query} if row.query and row.outcome == SUCCESS else dict(parse_qsl(row.query or ""))
+    if row.interaction in SAYS_WHY or (row.query or "").startswith("repeated="):
+        return dict(parse_qsl(row.query or ""))
+    return {}
 
 
 def query_for_trail(resource_types: Sequence[str], pairs: Iterable[tuple[str, str]]) -> str:

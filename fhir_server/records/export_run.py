@@ -115,7 +115,7 @@ class Exporter:
     async def _permitted(self, caller: Caller, versions: Iterable[Version]) -> list[Version]:
         """Without what the caller's role or scopes keep from him, and the Binaries whose protector he may not read."""
         sight = caller.sight("r", "s")
-        seen = [one for one in versions if sight.covers(one.guard, one.worker, one.opposed)]
+        seen = [one for one in versions if sight.covers(one.guard, one.worker, one.held)]
         if sight.bounds:
             seen = await self._within_bounds(sight, seen)
         return [

@@ -209,7 +209,7 @@ class Archive:
         if not query.sight.rights or query.resource_type == "Patient":
             return False
         worker = await self.resources.read(TYPE_NUMBER["Patient"], patient_id)
-        return worker is not None and not set(query.sight.rights).isdisjoint(worker.opposed)
+        return worker is not None and not set(query.sight.rights).isdisjoint(worker.held)
 
     async def _page(self, query: SearchQuery, after: Place | None) -> Page:
         began = time.perf_counter()

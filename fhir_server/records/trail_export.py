@@ -30,7 +30,7 @@ from fhir_server.store.audit_seals import AuditSeals
 Form = Literal["ndjson", "csv"]
 COLUMNS: Final = (
     "id", "at", "interaction", "outcome", "professional", "client_id", "role", "purpose", "patient", "resource",
-    "version", "query", "recipient", "request_id",
+    "version", "query", "recipient", "request_id", "circumstance",
 )  # fmt: skip
 
 
@@ -134,7 +134,7 @@ def _columns(found: Access) -> Sequence[object]:
     return (
         found.id, row.at.astimezone(UTC).isoformat(timespec="microseconds"), row.interaction, row.outcome,
         row.professional, row.client_id, row.role, row.purpose, row.patient_id, resource, row.version, row.query,
-        row.recipient, row.request_id,
+        row.recipient, row.request_id, row.circumstance,
     )  # fmt: skip
 
 
@@ -158,6 +158,7 @@ def _account(asked: Export, total: int, sha256: str, request_id: str) -> dict[st
         "sha256": sha256,
         "patient": wanted.patient_id,
         "professional": wanted.professional,
+        "circumstance": wanted.circumstance,
         "from": None if wanted.low == BEGINNING else wanted.low,
         "before": None if wanted.high == END else wanted.high,
         "made": datetime.now(UTC),
@@ -172,6 +173,7 @@ def _query(asked: Export) -> str:
     said = {
         "format": asked.form,
         "professional": wanted.professional,
+        "circumstance": wanted.circumstance,
         "from": None if wanted.low == BEGINNING else wanted.low.isoformat(),
         "before": None if wanted.high == END else wanted.high.isoformat(),
     }

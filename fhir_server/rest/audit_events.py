@@ -3,6 +3,7 @@
 https://profiles.ihe.net/ITI/BALP - rows become resources when they are asked for (docs/adr/0006).
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import urlencode
@@ -18,8 +19,9 @@ from fhir_server.r4.search_criteria import DEFAULT_COUNT, LARGEST_COUNT
 from fhir_server.records import audit
 from fhir_server.rest.http import Answer, Exchange
 from fhir_server.rest.service import Service
-from fhir_server.store.access_log import Access, AccessLog, Wanted
+from fhir_server.store.access_log import BREAK_GLASS, CIRCUMSTANCES, REASON_GIVEN, Access, AccessLog, Wanted
 from fhir_server.store.ordering import Place
+from mappings.audit_event import LOGIN, LOGOUT, OVERRIDE, RESTRICTED
 from terminology import systems
 
 SEARCHABLE = {
@@ -27,7 +29,23 @@ SEARCHABLE = {
     "patient": ("reference", "http://hl7.org/fhir/SearchParameter/AuditEvent-patient"),
     "entity": ("reference", "http://hl7.org/fhir/SearchParameter/AuditEvent-entity"),
     "date": ("date", "http://hl7.org/fhir/SearchParameter/AuditEvent-date"),
+    "subtype": ("token", "http://hl7.org/fhir/SearchParameter/AuditEvent-subtype"),
 }
+SUBTYPES: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
+    (systems.DICOM, LOGIN["code"]): (audit.LOGIN,),
+    (systems.DICOM, LOGOUT["code"]): (audit.LOGOUT,),
+    (systems.DICOM, OVERRIDE["code"]): (audit.DECLARE_ACCESS,),
+    (systems.DICOM, RESTRICTED["code"]): (audit.DECLARE_ACCESS,),
+    (systems.BALP_AUTHZ, "AuthZ-Consent"): (audit.CONSENT_DECISION,),
+    **{
+        (systems.RESTFUL_INTERACTION, code): (code,)
+        for code in ("read", "vread", "search-type", "search-system", "create", "update", "patch", "delete",
+                     "history-instance", "history-type", "history-system", "transaction", "batch", "operation")
+    },
+}  # fmt: skip
+"""The interactions of the trail under each subtype of an event."""
+SYSTEM_OF: Final = {code: system for system, code in SUBTYPES}
+CIRCUMSTANCE_OF: Final = {OVERRIDE["code"]: BREAK_GLASS, RESTRICTED["code"]: REASON_GIVEN}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 MOST_COUNTED: Final = 10_000
@@ -172,6 +190,8 @@ class _Asked:
                 self.agent = target
             case "date":
                 self._between(value)
+            case "subtype":
+                self._of_subtype(value)
             case "_count":
                 self.count = min(int(value), LARGEST_COUNT)
             case "_total":
@@ -197,6 +217,18 @@ class _Asked:
             self.wanted = self.wanted._replace(client_id=identifier)
         elif system in ("", systems.USER):
             self.wanted = self.wanted._replace(professional=identifier)
+        else:
+            raise ValueError(value)
+
+    def _of_subtype(self, value: str) -> None:
+        """A token: a login or logout, an interaction of FHIR, or what is remarkable about an access. Two are both."""
+        system, _, code = value.rpartition("|")
+        wanted = self.wanted
+        if code in CIRCUMSTANCES and system in ("", systems.ACCESS_CIRCUMSTANCE) and wanted.circumstance is None:
+            self.wanted = wanted._replace(circumstance=code)
+        elif (names := SUBTYPES.get((system or SYSTEM_OF.get(code, ""), code))) and wanted.interactions is None:
+            circumstance = CIRCUMSTANCE_OF.get(code, wanted.circumstance)
+            self.wanted = wanted._replace(interactions=names, circumstance=circumstance)
         else:
             raise ValueError(value)
 

@@ -7,9 +7,11 @@ resources: the trail outlives the documents and grows by 39 million rows a year.
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
+from fhir_server.caller import UNTOLD, Standing
 from fhir_server.metrics import Metrics
+from fhir_server.sight import own_hash
 from fhir_server.store import queries
 from fhir_server.store.batching import Batcher
 from fhir_server.store.database import Connection, Database, Lent
@@ -18,6 +20,10 @@ SQL = queries.load("access_log")
 LARGEST_GROUP = 512
 WALKED = 5_000
 """Rows that an export reads at once."""
+OUT_OF_TEAM, BREAK_GLASS, REASON_GIVEN = "out-of-team", "break-glass", "reason-given"
+CIRCUMSTANCES: Final = (OUT_OF_TEAM, BREAK_GLASS, REASON_GIVEN)
+_KEPT: Final = (*CIRCUMSTANCES, f"{BREAK_GLASS} {OUT_OF_TEAM}", f"{REASON_GIVEN} {OUT_OF_TEAM}")
+_EMERGENCY: Final = "BTG"
 BEGINNING, END = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
 LANES = 2  # while one group waits for the disk the next is on its way, and PostgreSQL flushes both at once
 
@@ -39,6 +45,10 @@ class AccessRow(NamedTuple):
     recipient: str | None
     request_id: str
     professional: str | None = None
+    circumstance: str | None = None
+    """Codes of what is remarkable about it, with a blank between (`CIRCUMSTANCES`)."""
+    standing: Standing = UNTOLD
+    """Of whoever looks: not kept; what is remarkable follows from it, for the worker of the row."""
 
 
 class Access(NamedTuple):
@@ -61,6 +71,14 @@ class Wanted(NamedTuple):
     resource_id: str | None = None
     low: datetime = BEGINNING
     high: datetime = END
+    interactions: Sequence[str] | None = None
+    circumstance: str | None = None
+
+    def as_parameters(self) -> dict[str, Any]:
+        """Those of the named SQL: a circumstance is found in every combination that is kept."""
+        circumstances = [one for one in _KEPT if self.circumstance in one.split(" ")] if self.circumstance else None
+        interactions = None if self.interactions is None else list(self.interactions)
+        return self._asdict() | {"interactions": interactions, "circumstances": circumstances}
 
 
 class AccessLog:
@@ -104,7 +122,7 @@ class AccessLog:
     async def search(self, wanted: Wanted, *, before: tuple[datetime, int] | None, limit: int) -> list[Access]:
         """Newest first, at most `limit`; below the access of this moment and number."""
         before_at, number = before or (None, None)
-        parameters = wanted._asdict() | {"before_at": before_at, "before": number, "limit": limit}
+        parameters = wanted.as_parameters() | {"before_at": before_at, "before": number, "limit": limit}
         async with self._database.connection() as connection:
             cursor = await connection.execute(SQL["search"], parameters)
             return [Access(row[0], AccessRow(*row[1:])) for row in await cursor.fetchall()]
@@ -112,7 +130,7 @@ class AccessLog:
     async def count(self, wanted: Wanted, *, most: int | None) -> int:
         """How many there are; counting ends at `most`."""
         async with self._database.connection() as connection:
-            cursor = await connection.execute(SQL["count"], wanted._asdict() | {"limit": most})
+            cursor = await connection.execute(SQL["count"], wanted.as_parameters() | {"limit": most})
             row = await cursor.fetchone()
             return row[0] if row else 0
 
@@ -121,7 +139,7 @@ class AccessLog:
         """How many there are at this moment, and all of them from the oldest on, some at a time."""
         async with self._database.moment() as connection:
             await connection.execute("set local statement_timeout = 0")
-            row = await (await connection.execute(SQL["count"], wanted._asdict() | {"limit": None})).fetchone()
+            row = await (await connection.execute(SQL["count"], wanted.as_parameters() | {"limit": None})).fetchone()
             assert row
             yield row[0], _walk(connection, wanted)
 
@@ -129,7 +147,7 @@ class AccessLog:
 async def _walk(connection: Connection, wanted: Wanted) -> AsyncIterator[list[Access]]:
     after_at, after = None, None
     while True:
-        parameters = wanted._asdict() | {"after_at": after_at, "after": after, "limit": WALKED}
+        parameters = wanted.as_parameters() | {"after_at": after_at, "after": after, "limit": WALKED}
         cursor = await connection.execute(SQL["walk"], parameters)
         found = [Access(row[0], AccessRow(*row[1:])) for row in await cursor.fetchall()]
         if not found:
@@ -157,4 +175,17 @@ class AccessesWithin(AccessLog):
 async def insert_accesses(connection: Connection, rows: Sequence[AccessRow]) -> None:
     """Append rows, inside a transaction of somebody else where there is one."""
     if rows:
-        await connection.execute(SQL["insert"], [list(column) for column in zip(*rows, strict=True)])
+        await connection.execute(SQL["insert"], [list(column) for column in zip(*map(_kept, rows), strict=True)])
+
+
+def _kept(row: AccessRow) -> tuple[Any, ...]:
+    """The columns of a row as it is written; the last two let PostgreSQL see whether it is out of the team."""
+    stands = row.standing
+    if row.patient_id is None or stands is UNTOLD:
+        return (*row[:-1], None, None)
+    kind = dict(stands.declared).get(row.patient_id)
+    if kind is not None:
+        purpose = _EMERGENCY if kind == BREAK_GLASS else row.purpose
+        row = row._replace(circumstance=kind, purpose=purpose)
+    team = " ".join(stands.centres) or None
+    return (*row[:-1], own_hash(f"Patient/{row.patient_id}") if team else None, team)

@@ -174,5 +174,6 @@ async def _newest(connection: Connection) -> Seal | None:
 
 
 async def _rows(connection: Connection, after: int, upto: int) -> list[Row]:
+    """The circumstance stands at the end where there is one: rows without are sealed as they were before it came."""
     cursor: Any = await connection.execute(SQL["rows"], (after, upto, CHUNK), binary=True)
-    return await cursor.fetchall()
+    return [row if row[-1] is not None else row[:-1] for row in await cursor.fetchall()]

@@ -26,10 +26,10 @@ class Author:
     may_read: Callable[[int], bool] = lambda _type: True
 
     def may_be_told_of(
-        self, type_number: int, guard: int, worker: int | None, opposed: Collection[str], doc: bytes | None = None
+        self, type_number: int, guard: int, worker: int | None, held: Collection[str], doc: bytes | None = None
     ) -> bool:
         """Whether a failure may name this resource to him. Without its document not where scopes limit the type."""
-        seen = self.may_read(type_number) and self.sight.covers(guard, worker, opposed)
+        seen = self.may_read(type_number) and self.sight.covers(guard, worker, held)
         return seen and meets(self.sight, TYPE_NAME[type_number], doc)
 
     def must_write(self, name: str, before: int | None, after: int | None) -> None:

@@ -95,9 +95,13 @@ class Packer:
         self._periods += [_PERIOD.pack(4, 4, param, 8, low, 8, high, 8, rid) for param, low, high in rows.periods]
         self._words += [(param, word.encode(), rid) for param, word in rows.words]
         self._measures += [f"{h}\t{low}\t{high}\t{rid}\n" for h, low, high in rows.measures]
-        if rows.places or rows.narratives or rows.contents or rows.oppositions:  # few, or made by PostgreSQL itself
-            others = IndexRows(
-                places=rows.places, narratives=rows.narratives, contents=rows.contents, oppositions=rows.oppositions
+        if rows.places or rows.narratives or rows.contents or rows.oppositions or rows.centres:
+            others = IndexRows(  # few, or made by PostgreSQL itself
+                places=rows.places,
+                narratives=rows.narratives,
+                contents=rows.contents,
+                oppositions=rows.oppositions,
+                centres=rows.centres,
             )
             self.others.append((rid, others))
         self.count += 1

@@ -136,7 +136,7 @@ class _Current:
     doc: bytes | None
     guard: int
     worker: int | None
-    opposed: Sequence[str]
+    held: Sequence[str]
 
     def says(self, write: Write) -> bool:
         """Is this what is to be written, byte for byte? Then the update changes nothing, and makes no version."""
@@ -356,7 +356,7 @@ async def write_within(connection: Connection, writes: Sequence[Write], updated:
 def _check_author(write: Write, found: _Current | None, author: Author) -> None:
     """Before anything else is said of what is there. Raises Forbidden."""
     name = f"{TYPE_NAME[write.type]}/{write.id}"
-    if found and not author.sight.covers(found.guard, found.worker, found.opposed):
+    if found and not author.sight.covers(found.guard, found.worker, found.held):
         raise Forbidden(f"This role may not write {name}")
     before = found.guard if found and not found.deleted else None
     author.must_write(name, before, write.rows.guard if write.render else None)

@@ -24,6 +24,7 @@ def difference(left: IndexRows, right: IndexRows) -> IndexRows:
         left.narratives - right.narratives,
         contents=left.contents - right.contents,
         oppositions=left.oppositions - right.oppositions,
+        centres=left.centres - right.centres,
     )
 
 
@@ -69,6 +70,7 @@ def tables(rows: Sequence[RowsOf]) -> Iterable[tuple[str, list[str | list[str]]]
         ("narratives", _columns((narrative, rid) for rid, row in rows for narrative in row.narratives)),
         ("contents", _columns((content, rid) for rid, row in rows for content in row.contents)),
         ("oppositions", _columns((opposition, rid) for rid, row in rows for opposition in row.oppositions)),
+        ("centres", _columns((centre, rid) for rid, row in rows for centre in row.centres)),
     )
 
 

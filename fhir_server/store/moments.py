@@ -43,7 +43,7 @@ class Version(NamedTuple):
     doc: bytes | None
     guard: int
     worker: int | None
-    opposed: Sequence[str]
+    held: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)

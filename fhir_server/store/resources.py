@@ -34,12 +34,12 @@ class Stored(NamedTuple):
     doc: bytes | None
     guard: int = UNKNOWN
     worker: int | None = None
-    opposed: Sequence[str] = ()
+    held: Sequence[str] = ()
 
     @property
     def access(self) -> tuple[int, int | None, Sequence[str]]:
         """What decides who may see it: of now, whichever version it is."""
-        return self.guard, self.worker, self.opposed
+        return self.guard, self.worker, self.held
 
     def is_in(self, sight: Sight) -> bool:
         """By the role as of now, by the bounds of scopes as it is in this version."""

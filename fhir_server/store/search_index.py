@@ -28,6 +28,7 @@ from fhir_server.r4.index_values import (
     Uri,
     extract,
 )
+from fhir_server.r4.references import is_local
 from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.r4.search_criteria import TokenValue
 from fhir_server.r4.search_criterion import COMBINED, is_repeated
@@ -45,7 +46,7 @@ LONGEST_URI = 500
 _TAG = re.compile(r"<[^>]*>")
 
 
-INDEX_VERSION = 6
+INDEX_VERSION = 7
 """Raised when the rows of a resource are made otherwise: what is there is then indexed again."""
 
 LONGEST_NARRATIVE = 100_000
@@ -80,6 +81,8 @@ class IndexRows:
     """The own hash of the Patient in whose record it is, kept in its row."""
     oppositions: frozenset[tuple[int, str, str, str]] = frozenset()
     """Of a Consent: worker, right that he exercises against others, and from when to when."""
+    centres: frozenset[tuple[int, str]] = frozenset()
+    """Of a Patient: worker, and in whose charge he is (`Organization/id`)."""
 
 
 NO_ROWS = IndexRows()
@@ -213,11 +216,19 @@ def rows_of(resource: Mapping[str, Any], *, added: int | None = None) -> IndexRo
     rows.worker = own_hash(f"Patient/{facts.worker}") if facts.worker else None
     if rows.worker and resource["resourceType"] == "Consent":
         rows.oppositions.update((rows.worker, *one) for one in _oppositions(resource))
+    if rows.worker and resource["resourceType"] == "Patient" and (centre := _centre(resource)):
+        rows.centres.add((rows.worker, centre))
     if REGISTRY.content and (words := folded_content(resource)):
         rows.contents.add((words,))
     if (narrative := resource.get("text")) and (words := folded_narrative(narrative.get("div", ""))):
         rows.narratives.add((words,))
     return rows.done()
+
+
+def _centre(patient: Mapping[str, Any]) -> str | None:
+    """The organisation in charge, where it is one of this server."""
+    target = is_local(str(patient.get("managingOrganization", {}).get("reference", "")))
+    return "/".join(target) if target and target[0] == "Organization" else None
 
 
 def _oppositions(consent: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:
@@ -279,6 +290,7 @@ class _Rows:
         self.guard = UNKNOWN
         self.worker: int | None = None
         self.oppositions: set[tuple[int, str, str, str]] = set()
+        self.centres: set[tuple[int, str]] = set()
 
     def take(self, value: IndexValue) -> None:
         if value.param.url in COMBINED:
@@ -369,6 +381,7 @@ class _Rows:
             self.guard,
             self.worker,
             frozenset(self.oppositions),
+            frozenset(self.centres),
         )
 
 

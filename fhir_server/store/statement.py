@@ -76,6 +76,14 @@ class Statement:
                 f" where o.worker = {row}.worker and ({rights}) and o.low <= now() and now() < o.high"
                 f" {'offset 0' if self.of_few else ''}))"
             )
+        if self.sight.team is not None:
+            self.add(
+                f"and (({row}.guard & {IDENTITY}) <> 0 or {row}.worker is null or {row}.worker = any(%s::bigint[])"
+                f" or not exists (select from worker_centre w where w.worker = {row}.worker"
+                " and w.centre <> all(%s::text[])))",
+                list(self.sight.lifted),
+                list(self.sight.team),
+            )
 
     def alias(self) -> str:
         """A name for a row that no other has."""

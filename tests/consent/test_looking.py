@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fhir_server import roles
-from fhir_server.consent.decide import LOOKING, Deny, Looking, Permit, decide_looking
+from fhir_server.consent.decide import (
+    DECLARING,
+    LOOKING,
+    Declaring,
+    Deny,
+    Looking,
+    OutOfTeam,
+    Permit,
+    decide_declaring,
+    decide_looking,
+)
 from fhir_server.roles import Role
 from mappings import access_facts as facts
 
@@ -64,6 +74,15 @@ def reason(role: str, guard: int, **more: object) -> str:
         ("technique", facts.OUTSIDE | facts.QUARANTINE, {}, "quarantine"),
         ("external-system", HEALTH, {}, "seen"),
         ("device-gateway", EXPOSURE, {}, "heading-closed"),
+        ("infirmier", HEALTH, {"team": ["c1"], "centre": "c2"}, "out-of-team"),
+        ("infirmier", HEALTH, {"team": ["c1", "c2"], "centre": "c2"}, "seen"),
+        ("infirmier", HEALTH, {"team": [], "centre": None}, "seen"),
+        ("infirmier", HEALTH, {"team": ["c1"], "centre": "c2", "declared": True}, "seen"),
+        ("infirmier", HEALTH, {"team": ["c1"], "centre": "c2", "declared": True, "opposed": ["C2"]}, "opposed"),
+        ("infirmier", HEALTH | facts.NON_TRANSMISSIBLE, {"team": [], "declared": True}, "non-transmissible"),
+        ("infirmier", facts.HEADINGS[1] | facts.NOT_A_MODEL | facts.IDENTITY, {"team": [], "centre": "c2"}, "seen"),
+        ("medecin-travail", HEALTH, {"team": [], "centre": "c2"}, "out-of-team"),
+        ("medecin-praticien-correspondant", HEALTH, {"team": [], "centre": "c2"}, "seen"),
     ],
 )
 def test_the_law_row_by_row(role: str, guard: int, more: Mapping[str, object], expected: str) -> None:
@@ -80,6 +99,9 @@ def test_the_law_row_by_row(role: str, guard: int, more: Mapping[str, object], e
     purpose=st.sampled_from([None, "TREAT", "PUBHLTH", "REQUEST"]),
     worker=st.sampled_from([None, *WORKERS]),
     only=st.sampled_from([None, *WORKERS]),
+    team=st.sampled_from([None, (), ("Organization/a",), ("Organization/a", "Organization/b")]),
+    centre=st.sampled_from([None, "Organization/a", "Organization/b"]),
+    lifted=st.sampled_from([(), WORKERS[:1], WORKERS]),
 )
 def test_a_sight_covers_what_is_permitted(
     role: str,
@@ -90,6 +112,9 @@ def test_a_sight_covers_what_is_permitted(
     purpose: str | None,
     worker: int | None,
     only: int | None,
+    team: tuple[str, ...] | None,
+    centre: str | None,
+    lifted: tuple[int, ...],
 ) -> None:
     """The quick answer and the explained one never differ, whatever the resource and the caller are."""
     worker = None if outside else worker
@@ -98,11 +123,14 @@ def test_a_sight_covers_what_is_permitted(
     for bit in bits:
         if not outside or bit in (facts.UNKNOWN, *facts.WITHHELD.values()):  # what tells of no worker has no heading
             guard |= bit
-    sight = roles.sight_of(role, purpose, only, delegated=delegated)
-    looking = Looking(LAW.get(role), guard, only is not None and worker == only, opposed, delegated, purpose)
+    centre = centre if worker else None
+    sight = roles.sight_of(role, purpose, only, delegated=delegated, team=team, lifted=lifted)
+    is_his, declared = only is not None and worker == only, worker in lifted
+    looking = Looking(LAW.get(role), guard, is_his, opposed, delegated, purpose, team, centre, declared)
     if not outside and not any(guard & bit for bit in (*facts.HEADINGS.values(), facts.UNQUALIFIED, facts.UNKNOWN)):
         return  # every resource of a worker stands somewhere
-    assert sight.covers(guard, worker, opposed) == isinstance(decide_looking(looking), Permit)
+    held = {*opposed, *([centre] if centre else [])}
+    assert sight.covers(guard, worker, held) == isinstance(decide_looking(looking), Permit)
 
 
 def test_every_reason_is_met() -> None:
@@ -113,14 +141,16 @@ def test_every_reason_is_met() -> None:
 
 def test_an_edition_may_take_away_and_never_give() -> None:
     """The service's doctor lays down less than the law allows."""
-    less = Role("a", "b", read=(1,), write=(), delegation=True)
+    less = Role("a", "b", read=(1,), write=(), delegation=True, team=True)
     assert roles.restricted({"assistant": less})["assistant"] == less
     for more in (
-        Role("a", "b", read=(1, 2, 3), write=(1,), delegation=True),
-        Role("a", "b", read=(1, 2), write=(3,), delegation=True),
-        Role("a", "b", read=(1, 2), write=(1, 2)),
-        Role("a", "b", read=(1,), sees=("quarantaine",), delegation=True),
-        Role("a", "b", read=(1,), delegation=True, recalls=True),
+        Role("a", "b", read=(1, 2, 3), write=(1,), delegation=True, team=True),
+        Role("a", "b", read=(1, 2), write=(3,), delegation=True, team=True),
+        Role("a", "b", read=(1, 2), write=(1, 2), team=True),
+        Role("a", "b", read=(1,), sees=("quarantaine",), delegation=True, team=True),
+        Role("a", "b", read=(1,), delegation=True, recalls=True, team=True),
+        Role("a", "b", read=(1,), delegation=True),
+        Role("a", "b", read=(1,), delegation=True, team=True, break_glass=True),
     ):
         with pytest.raises(ValueError, match="goes beyond R4624-45-5"):
             roles.restricted({"assistant": more})
@@ -146,3 +176,36 @@ def test_a_table_that_cannot_be_meant_is_refused(row: dict[str, object]) -> None
     """With the role at fault."""
     with pytest.raises(ValueError, match=r"^somebody: "):
         roles.read_table({"somebody": row})
+
+
+SAID = "Malaise au poste, seul médecin présent"
+DECLARED: list[tuple[str, str, str, OutOfTeam, str]] = [
+    ("medecin-travail", "BTG", SAID, "told", "counts"),
+    ("infirmier", "BTG", SAID, "emergency", "counts"),
+    ("infirmier", "remplacement", SAID, "reason", "counts"),
+    ("infirmier", "remplacement", SAID, "emergency", "emergency-only"),
+    ("assistant", "remplacement", SAID, "reason", "counts"),
+    ("assistant", "BTG", SAID, "reason", "no-break-glass"),
+    ("iprp", "BTG", SAID, "told", "no-break-glass"),
+    ("medecin-praticien-correspondant", "BTG", SAID, "reason", "no-team"),
+    ("medecin-inspecteur", "BTG", SAID, "reason", "no-team"),
+    ("travailleur", "BTG", SAID, "reason", "no-team"),
+    ("dpo", "BTG", SAID, "reason", "no-team"),
+    ("external-system", "BTG", SAID, "reason", "no-team"),
+    ("somebody", "BTG", SAID, "reason", "no-team"),
+    ("infirmier", "TREAT", SAID, "reason", "reason-unknown"),
+    ("infirmier", "BTG", "urgence", "reason", "reason-without-words"),
+    ("infirmier", "BTG", "x" * 501, "reason", "reason-without-words"),
+    ("infirmier", "BTG", SAID + "\n", "reason", "reason-without-words"),
+]
+
+
+@pytest.mark.parametrize(("role", "code", "text", "mode", "expected"), DECLARED)
+def test_who_may_declare_a_reason(role: str, code: str, text: str, mode: OutOfTeam, expected: str) -> None:
+    """A vital emergency is for the health professionals of the service, and opens nothing that the law keeps."""
+    decision = decide_declaring(Declaring(LAW.get(role), code, text, mode))
+    assert (decision.reason if isinstance(decision, Deny) else "counts") == expected
+
+
+def test_every_refusal_of_a_declaration_is_met() -> None:
+    assert {name for name, _, _ in DECLARING} == {row[4] for row in DECLARED} - {"counts"}

@@ -7,7 +7,7 @@ from fhir_server.store import statistics
 from fhir_server.store.statistics import Statistics
 from tests.support import Server, keep, patient
 
-TABLES = {"resource", "token", "period", "word", "measure", "place", "narrative", "opposition"}
+TABLES = {"resource", "token", "period", "word", "measure", "place", "narrative", "opposition", "worker_centre"}
 
 
 async def analyses(server: Server) -> int:

@@ -19,7 +19,7 @@ select number, first_id, last_id, rows, sealed, previous, digest from access_sea
 -- name: rows
 -- What is sealed of each row, in order: docs/adr/0006 says in which form.
 select tenant, id, (extract(epoch from at) * 1000000)::bigint, interaction, outcome, client_id, role, purpose, type,
-       resource_id, version, patient_id, query, recipient, request_id, professional
+       resource_id, version, patient_id, query, recipient, request_id, professional, circumstance
 from access where id > %s and id <= %s order by id limit %s
 
 -- name: keep

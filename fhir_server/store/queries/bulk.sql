@@ -71,14 +71,14 @@ select max(rid) from (
 
 -- name: as_of
 -- The resources of one step as they were at a moment; a null document is a deletion.
-select r.rid, r.type, r.id, r.doc, r.guard, r.worker, array(select o.exercised from opposition o where o.worker = r.worker and o.low <= now() and now() < o.high)
+select r.rid, r.type, r.id, r.doc, r.guard, r.worker, held_of(r)
 from resource r
 where r.rid > %(after)s and r.rid <= %(reach)s and r.type = any(%(types)s::smallint[])
   and r.updated <= %(at)s and r.updated > %(since)s and r.updated < %(before)s
   and (r.type = any(%(whole)s::smallint[])
        or exists (select from bulk_selected s where s.job_id = %(job_id)s and s.rid = r.rid))
 union all
-select r.rid, r.type, r.id, v.doc, r.guard, r.worker, array(select o.exercised from opposition o where o.worker = r.worker and o.low <= now() and now() < o.high)
+select r.rid, r.type, r.id, v.doc, r.guard, r.worker, held_of(r)
 from resource r
 cross join lateral (
     select h.updated, h.doc from resource_history h

@@ -74,3 +74,13 @@ select * from unnest(%s::bigint[], %s::text[], %s::timestamptz[], %s::timestampt
 delete from opposition t
 using unnest(%s::bigint[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::bigint[]) as o(worker, exercised, low, high, rid)
 where (t.worker, t.exercised, t.low, t.high, t.rid) = (o.worker, o.exercised, o.low, o.high, o.rid)
+
+-- name: insert_centres
+-- In whose charge workers are.
+insert into worker_centre (worker, centre, rid)
+select * from unnest(%s::bigint[], %s::text[], %s::bigint[]) as n(worker, centre, rid)
+
+-- name: delete_centres
+-- In whose charge workers are no longer.
+delete from worker_centre t using unnest(%s::bigint[], %s::text[], %s::bigint[]) as o(worker, centre, rid)
+where (t.worker, t.centre, t.rid) = (o.worker, o.centre, o.rid)

@@ -1,19 +1,19 @@
 -- name: read_many
 -- The current version of each (type, id) asked for; unknown ones are simply absent.
 select r.type, r.id, r.version, r.updated, r.deleted, r.blob_sha256, r.blob_size, r.doc, r.guard, r.worker,
-       array(select o.exercised from opposition o where o.worker = r.worker and o.low <= now() and now() < o.high)
+       held_of(r)
 from unnest(%s::smallint[], %s::text[]) as asked(type, id)
 join resource r on r.type = asked.type and r.id = asked.id
 
 -- name: read_version
 -- One version of one resource, current or past; what decides who may see it is of now.
 select r.type, r.id, r.version, r.updated, r.deleted, r.blob_sha256, r.blob_size, r.doc, r.guard, r.worker,
-       array(select o.exercised from opposition o where o.worker = r.worker and o.low <= now() and now() < o.high)
+       held_of(r)
 from resource r
 where r.type = %(type)s and r.id = %(id)s and r.version = %(version)s
 union all
 select r.type, r.id, h.version, h.updated, h.deleted, h.blob_sha256, h.blob_size, h.doc, r.guard, r.worker,
-       array(select o.exercised from opposition o where o.worker = r.worker and o.low <= now() and now() < o.high)
+       held_of(r)
 from resource r join resource_history h using (rid)
 where r.type = %(type)s and r.id = %(id)s and h.version = %(version)s
 
@@ -25,7 +25,7 @@ from (select hashint8extended(k, current_setting('dmst.tenant')::bigint) as k fr
 -- name: load_for_update
 -- Lock and return what is there under each (type, id), in an order that cannot deadlock.
 select r.type, r.id, r.rid, r.version, r.updated, r.deleted, r.blob_sha256, r.doc, r.guard, r.worker,
-       array(select o.exercised from opposition o where o.worker = r.worker and o.low <= now() and now() < o.high)
+       held_of(r)
 from resource r
 where (r.type, r.id) in (select * from unnest(%s::smallint[], %s::text[]))
 order by r.rid
@@ -49,7 +49,7 @@ for key share of r
 -- name: referrer
 -- One resource that refers to another by any of these hashes, other than those that go in the same unit.
 select r.type, r.id, r.guard, r.worker,
-       array(select o.exercised from opposition o where o.worker = r.worker and o.low <= now() and now() < o.high)
+       held_of(r)
 from token t join resource r using (rid)
 where t.h = any(%s::bigint[]) and not r.deleted and not (r.type, r.id) in (select * from unnest(%s::smallint[], %s::text[]))
 limit 1
