@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import re
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -24,7 +24,7 @@ from adapters.time_stamping import TimeStampingService
 from fhir_server import embedded, logs, traces
 from fhir_server.dispatch import Dispatcher
 from fhir_server.intake.document import DocumentIntake
-from fhir_server.intake.register import RegisterIntake
+from fhir_server.intake.register import RegisterIntake, service_id_of
 from fhir_server.intake.scan_lot import LotIntake
 from fhir_server.metrics import Metrics
 from fhir_server.metrics_port import metrics_port
@@ -54,6 +54,7 @@ from fhir_server.rest.oauth.sessions import Sessions
 from fhir_server.rest.openapi import docs_routes
 from fhir_server.rest.page_links import PageLinks
 from fhir_server.rest.service import Service
+from fhir_server.rest.standings import Standings
 from fhir_server.rest.token import token_route
 from fhir_server.rest.watch import Watch
 from fhir_server.retention import periods
@@ -73,6 +74,7 @@ from fhir_server.store.database import Database, migrate, noticing
 from fhir_server.store.expunge import Expunge
 from fhir_server.store.master_keys import KeyFile
 from fhir_server.store.parameter_index import index_forever
+from fhir_server.store.persons import Persons
 from fhir_server.store.replica import Replica
 from fhir_server.store.retention import RetentionRows
 from fhir_server.store.role_editions import RoleEditions
@@ -105,6 +107,7 @@ class Parts:
     blobs: BlobStore
     clients: Clients
     role_editions: RoleEditions
+    persons: Persons
     archive: Archive
     door: Door
     jobs: Jobs
@@ -197,6 +200,7 @@ async def build(settings: Settings, metrics: Metrics | None = None) -> AsyncGene
             blobs,
             Clients(database),
             role_editions,
+            Persons(database),
             archive,
             door,
             jobs,
@@ -361,8 +365,8 @@ def make_due_documents(parts: Parts) -> DueDocuments:
     return DueDocuments(parts.database, parts.archive.accesses, periods.load(parts.settings))
 
 
-def make_service(parts: Parts, page_links: PageLinks) -> Service:
-    """What the interactions of FHIR are given."""
+def make_service(parts: Parts, page_links: PageLinks, forget: Callable[[str], None] = lambda _person: None) -> Service:
+    """What the interactions of FHIR are given. `forget` is told of whom something was recorded."""
     expunge = Expunge(parts.database)
     return Service(
         parts.archive,
@@ -377,7 +381,15 @@ def make_service(parts: Parts, page_links: PageLinks) -> Service:
         parts.shredder,
         parts.redactor,
         parts.transfers,
+        parts.persons,
+        forget,
     )
+
+
+def make_standings(parts: Parts) -> Standings:
+    """What looks where persons stand; in the charge of the service itself a worker is in everybody's team."""
+    service = f"Organization/{service_id_of(parts.settings)}"
+    return Standings(parts.persons, mode=parts.settings.out_of_team, everybodys=[service])
 
 
 class Application(FastAPI):
@@ -422,15 +434,20 @@ def create(settings: Settings | None = None) -> Application:
     @contextlib.asynccontextmanager
     async def serving(app: Application) -> AsyncGenerator[None]:
         async with build(settings, watch.metrics) as parts:
-            service = make_service(parts, PageLinks(await parts.clients.key("page-links")))
             certificates = Certificates.of(settings)
             outbound = outbound_of(settings)
             issuer = issuer_of(settings, outbound)
             sessions = Sessions(parts.transient, settings.session_idle_minutes * 60, settings.session_hours * 3600)
             login = login_of(settings, outbound, sessions, await parts.clients.key("login"))
             authentication = Authentication(
-                parts.clients, issuer=issuer, sessions=sessions if login else None, certificates=certificates
+                parts.clients,
+                issuer=issuer,
+                sessions=sessions if login else None,
+                certificates=certificates,
+                standings=make_standings(parts),
             )
+            page_links = PageLinks(await parts.clients.key("page-links"))
+            service = make_service(parts, page_links, authentication.forget)
             sources = KeySources(outbound)
             assertions = Assertions(parts.clients, parts.transient, sources, settings.token_url)
             app.edge = Edge(service, authentication, watch=watch)

@@ -125,6 +125,13 @@ class Settings(BaseSettings):
     issuer_client_id: str | None = Field(default=None, description="This server's name at the introspection.")
     issuer_client_secret: SecretStr | None = Field(default=None, description="And its secret there.")
     issuer_roles: Path | None = Field(default=None, description="TOML file of the roles that its claims give.")
+    out_of_team: Literal["told", "reason", "emergency"] = Field(
+        default="told",
+        description="How accesses to workers of another centre are taken: told, upon a reason, emergency.",
+    )
+    declared_access_minutes: int = Field(
+        default=60, ge=1, le=240, description="How long a declared reason to look beyond one's team counts."
+    )
     certificate_header: str | None = Field(
         default=None, description="Header in which the TLS proxy hands on the client's certificate; none when unset."
     )

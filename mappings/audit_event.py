@@ -235,7 +235,9 @@ def _entities(access: Access) -> list[Element]:
         )
     if access.repeated is not None:
         said = {"type": "repeated", "valueString": str(access.repeated)}
-        found.append({"type": thing, "role": coding(systems.AUDIT_OBJECT_ROLE, "13", "Security Resource"), "detail": [said]})
+        found.append(
+            {"type": thing, "role": coding(systems.AUDIT_OBJECT_ROLE, "13", "Security Resource"), "detail": [said]}
+        )
     elif access.query is not None:
         query = base64.b64encode(access.query.encode()).decode("ascii")
         found.append(
@@ -269,7 +271,9 @@ def _kind(access: Access) -> tuple[Element, list[Element]]:
     if access.interaction == "consent-decision":
         return coding(systems.DICOM, "110113", "Security Alert"), [coding(systems.BALP_AUTHZ, "AuthZ-Consent")]
     if access.interaction in ("login", "logout"):
-        return coding(systems.DICOM, "110114", "User Authentication"), [LOGIN if access.interaction == "login" else LOGOUT]
+        return coding(systems.DICOM, "110114", "User Authentication"), [
+            LOGIN if access.interaction == "login" else LOGOUT
+        ]
     if access.interaction == "declare-access":
         started = "break-glass" in access.circumstances
         return coding(systems.DICOM, "110113", "Security Alert"), [OVERRIDE if started else RESTRICTED]

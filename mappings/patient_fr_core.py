@@ -286,3 +286,20 @@ def identity_of(patient: Mapping[str, Any]) -> PatientIdentity:
         attributes=attributes,
         last_visit=visits[0].get("valueDate") if visits else None,
     )
+
+
+def has_qualified_identifier(patient: Mapping[str, Any], system: str, value: str) -> bool:
+    """Whether this is the Patient of a qualified identity who bears exactly this identifier now.
+
+    An INS is a matricule with its OID (`urn:oid:...`); a former one (`use` old, or a period that is over) is none.
+    """
+    identity = identity_of(patient)
+    if not identity.active or not matricule_may_circulate(identity.status, identity.attributes):
+        return False
+    return any(
+        number.get("system") == system
+        and number.get("value") == value
+        and number.get("use") != "old"
+        and "end" not in number.get("period", {})
+        for number in patient.get("identifier", [])
+    )

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import structlog
 
-from fhir_server.caller import Caller
+from fhir_server.caller import UNTOLD, Caller, Standing
 from fhir_server.outbox.jobs import Jobs
 from fhir_server.outcomes import BadParameter, Failure, Forbidden, NotFound, NotSupported, StorageFull, Unavailable
 from fhir_server.ports import BlobStore
@@ -179,6 +179,7 @@ class Bulk:
             given.get("worker"),
             given.get("delegated", False),
             given.get("professional"),
+            standing=_standing(given.get("standing")),
         )
         folder = self._folder(job.job_id)
         if job.kind == "export":
@@ -219,6 +220,7 @@ class Bulk:
             "worker": caller.worker,
             "delegated": caller.delegated,
             "professional": caller.professional,
+            "standing": asdict(caller.standing),
         }
         async with self._database.transaction() as connection:
             await add_job(
@@ -259,6 +261,14 @@ def _must_read_file(caller: Caller, job: Job, resource_type: str) -> None:
     caller.must("r", resource_type)
     if caller.constraints("r", resource_type) != constraints_of(job.caller["scopes"], "r", resource_type):
         caller.must_wholly("r", resource_type)
+
+
+def _standing(given: dict[str, Any] | None) -> Standing:
+    """That of whoever asked, when he asked: a job sees no more because somebody waited."""
+    if given is None:
+        return UNTOLD
+    declared = tuple((patient_id, kind) for patient_id, kind in given["declared"])
+    return Standing(tuple(given["centres"]), given["kept_to_them"], declared, tuple(given["lifted"]))
 
 
 def _must_import(caller: Caller, sources: Iterable[Source]) -> None:

@@ -226,11 +226,11 @@ class _Asked:
         wanted = self.wanted
         if code in CIRCUMSTANCES and system in ("", systems.ACCESS_CIRCUMSTANCE) and wanted.circumstance is None:
             self.wanted = wanted._replace(circumstance=code)
-        elif (names := SUBTYPES.get((system or SYSTEM_OF.get(code, ""), code))) and wanted.interactions is None:
-            circumstance = CIRCUMSTANCE_OF.get(code, wanted.circumstance)
-            self.wanted = wanted._replace(interactions=names, circumstance=circumstance)
-        else:
-            raise ValueError(value)
+            return
+        names = SUBTYPES.get((system or SYSTEM_OF.get(code, ""), code), ())
+        both = names if wanted.interactions is None else tuple(set(names) & set(wanted.interactions))
+        circumstance = CIRCUMSTANCE_OF.get(code, wanted.circumstance)
+        self.wanted = wanted._replace(interactions=both, circumstance=circumstance)
 
     def _between(self, value: str) -> None:
         prefix, moment = (value[:2], value[2:]) if value[:2] in ("ge", "gt", "le", "lt", "eq") else ("eq", value)

@@ -8,16 +8,15 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
-from fhir_server import roles
 from fhir_server.caller import Caller
 from fhir_server.outcomes import Unauthenticated
 from fhir_server.rest.oauth.bearer import Bearer
 from fhir_server.rest.oauth.certificates import Certificates
 from fhir_server.rest.oauth.issuer import Issuer
 from fhir_server.rest.oauth.sessions import Sessions, has_session
+from fhir_server.rest.standings import Standings
 from fhir_server.store.clients import Clients
 
 REMEMBERED = 10.0
@@ -34,12 +33,14 @@ class Authentication:
         issuer: Issuer | None = None,
         sessions: Sessions | None = None,
         certificates: Certificates | None = None,
+        standings: Standings | None = None,
         remembered: float = REMEMBERED,
     ) -> None:
         self._clients = clients
         self._issuer = issuer
         self._sessions = sessions
         self._certificates = certificates or Certificates()
+        self._standings = standings
         self._seconds = remembered
         self._remembered: OrderedDict[bytes, tuple[float, Bearer]] = OrderedDict()
 
@@ -52,7 +53,10 @@ class Authentication:
         `scope` is that of the request in ASGI, in which certificates are looked for.
         """
         if authorization is None and self._sessions and scope and has_session(scope):
-            return await self._delegated((await self._sessions.of_request(scope)).caller)
+            session = await self._sessions.of_request(scope)
+            if self._standings is None:
+                return session.caller
+            return (await self._standings.kept(session.caller, session.claims)).caller
         if authorization is None:
             raise Unauthenticated("An access token is needed: Authorization: Bearer ...")
         known = self._remembered.get(authorization)
@@ -63,16 +67,27 @@ class Authentication:
         if kind.lower() != "bearer" or not token:
             raise Unauthenticated("The Authorization header is not 'Bearer' and a token")
         bearer = await self._bearer(token)
-        self._remember(authorization, bearer)
+        until = bearer.expires
+        if self._standings:
+            known = await self._standings.now(bearer.caller, bearer.claims)
+            bearer, until = bearer._replace(caller=known.caller), min(until, known.until)
+        self._remember(authorization, bearer, until)
         return self._at_its_end(bearer, scope)
+
+    def forget(self, person: str) -> None:
+        """What is recorded of a person has changed: it counts from now on in this process."""
+        if self._standings:
+            self._standings.forget(person)
+        for key in [key for key, (_, one) in self._remembered.items() if one.caller.person == person]:
+            del self._remembered[key]
 
     async def _bearer(self, token: str) -> Bearer:
         """Tokens of this server have no dots, and those of an issuer that it does not introspect have two."""
         if self._issuer and "." in token:
-            return await self._of_issuer(self._issuer, token)
+            return await self._issuer.bearer(token)
         holder = await self._clients.holder(token)
         if holder is None and self._issuer and self._issuer.introspection:
-            return await self._of_issuer(self._issuer, token)
+            return await self._issuer.bearer(token)
         if holder is None:
             raise Unauthenticated("The access token is unknown or has expired")
         caller = Caller(
@@ -86,16 +101,6 @@ class Authentication:
         )
         return Bearer(caller, holder.expires.timestamp(), holder.certificate)
 
-    async def _of_issuer(self, issuer: Issuer, token: str) -> Bearer:
-        bearer = await issuer.bearer(token)
-        return bearer._replace(caller=await self._delegated(bearer.caller))
-
-    async def _delegated(self, caller: Caller) -> Caller:
-        """A person with the delegation that he may have been given, by his identifier."""
-        if caller.professional and roles.needs_delegation(caller.role):
-            return replace(caller, delegated=await self._clients.is_delegated(caller.professional))
-        return caller
-
     def _at_its_end(self, bearer: Bearer, scope: Mapping[str, Any] | None) -> Caller:
         """The caller, where a token that is bound to a certificate comes with it (RFC 8705 section 3)."""
         if bearer.certificate is not None:
@@ -104,8 +109,8 @@ class Authentication:
                 raise Unauthenticated("This token is good only with the TLS certificate of its client")
         return bearer.caller
 
-    def _remember(self, authorization: bytes, bearer: Bearer) -> None:
-        left = bearer.expires - time.time()
+    def _remember(self, authorization: bytes, bearer: Bearer, until: float) -> None:
+        left = until - time.time()
         self._remembered[authorization] = (time.monotonic() + min(self._seconds, left), bearer)
         self._remembered.move_to_end(authorization)
         while len(self._remembered) > MOST_REMEMBERED:

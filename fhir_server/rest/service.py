@@ -1,5 +1,6 @@
 """What the interactions are given: the parts of this server that they may use."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fhir_server.ports import BlobStore
@@ -12,8 +13,13 @@ from fhir_server.rest.page_links import PageLinks
 from fhir_server.settings import Settings
 from fhir_server.store.custom_parameters import CustomParameters
 from fhir_server.store.expunge import Expunge
+from fhir_server.store.persons import Persons
 from fhir_server.store.shredding import Shredder
 from fhir_server.store.uploads import Uploads
+
+
+def _nobody(_person: str) -> None:
+    """Nobody remembers anything of anybody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,9 @@ class Service:
     shredder: Shredder | None
     redactor: Redactor
     transfers: Transfers
+    persons: Persons
+    forget: Callable[[str], None] = _nobody
+    """Told of whom something was recorded that counts at once."""
 
     @property
     def base(self) -> str:

@@ -144,12 +144,6 @@ class Clients:
             row = await (await connection.execute(SQL["find_token"], (hash_token(token),))).fetchone()
             return Holder(*row) if row else None
 
-    async def is_delegated(self, name: str) -> bool:
-        """Whether a delegation of R4624-45-5 to a client, or to a person by his identifier, is in force."""
-        async with self._database.connection() as connection:
-            row = await (await connection.execute(SQL["is_delegated"], (name,))).fetchone()
-            return row == (True,)
-
     async def key(self, purpose: str) -> bytes:
         """A 256-bit key of this service, made at its first use."""
         async with self._database.connection() as connection:

@@ -4,6 +4,7 @@ The judge is `decide_looking`, asked of every resource that there is; the archiv
 """
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -13,6 +14,9 @@ import pytest
 
 from fhir_server import roles
 from fhir_server.consent.decide import Looking, Permit, decide_looking
+from fhir_server.records import audit
+from fhir_server.settings import Settings
+from fhir_server.store.persons import Persons
 from fhir_server.store.role_editions import RoleEditions, in_days
 from mappings import access_facts as facts
 from mappings.consent import WORKER_RIGHT
@@ -35,6 +39,19 @@ from tests.support import (
 )
 
 WORKERS = 3
+CENTRES = {"A": "Organization/ca", "B": "Organization/cb"}
+"""Centres of the service, by their codes: of the first two workers. The third is in the charge of none."""
+SERVICE: list[Resource] = [
+    {"resourceType": "Organization", "id": "spst", "name": "Service"},
+    *(
+        {
+            "resourceType": "Organization",
+            "id": one.partition("/")[2],
+            "identifier": [{"system": systems.CENTRE, "value": code}],
+        }
+        for code, one in CENTRES.items()
+    ),
+]
 DOCUMENTS = 12
 KINDS = ("DMST-VISITE", "DMST-EXPO", "DMST-APT", "DMST-COUV", "DMST-NT", "DMST-AUTRE", "DMST-CORR-EMP", "DMST-DOSI")
 TAGS = "urn:test:tags"
@@ -63,6 +80,9 @@ class Archive:
                 self.opposed.get(worker or "", set()),
                 looker.delegated,
                 looker.purpose,
+                [CENTRES[code] for code in looker.team],
+                self.kept.get(f"Patient/{worker}", {}).get("managingOrganization", {}).get("reference"),
+                worker is not None and worker == looker.declared,
             )
         )
         if not isinstance(decision, Permit):
@@ -76,6 +96,9 @@ class Looker:
     delegated: bool = False
     purpose: str | None = None
     worker: str | None = None
+    team: tuple[str, ...] = ("A", "B")
+    declared: str | None = None
+    """The worker for whom he declared a reason to look beyond his team."""
 
 
 LOOKERS = [
@@ -93,13 +116,20 @@ LOOKERS = [
     Looker("technique"),
     Looker("device-gateway"),
     Looker("external-system"),
+    Looker("infirmier", team=("A",)),
+    Looker("infirmier", team=("A",), declared="p1"),
+    Looker("medecin-travail", team=()),
 ]
 
 
 def resources(dice: random.Random) -> list[Resource]:
     """An archive in the order in which it can be written."""
-    made: list[Resource] = [{"resourceType": "Organization", "id": "spst", "name": "Service"}]
-    made += [patient(f"p{n}", "DURAND", identifier=[{"system": FOLDERS, "value": f"f{n}"}]) for n in range(WORKERS)]
+    made: list[Resource] = [*SERVICE]
+    for number in range(WORKERS):
+        named = {"identifier": [{"system": FOLDERS, "value": f"f{number}"}]}
+        if number < len(CENTRES):
+            named["managingOrganization"] = {"reference": list(CENTRES.values())[number]}
+        made.append(patient(f"p{number}", "DURAND", **named))
     for number in range(DOCUMENTS):
         labels = [
             {"system": systems.SECURITY_TAG, "code": code}
@@ -205,10 +235,25 @@ def consents(dice: random.Random) -> tuple[list[Resource], dict[str, set[str]]]:
     return made, opposed
 
 
+@pytest.fixture
+def settings(make_settings: Callable[..., Settings]) -> Settings:
+    """A service that keeps professionals to their teams."""
+    return make_settings(out_of_team="reason")
+
+
+async def join(server: Server, person: str, *team: str) -> None:
+    persons = Persons(server.database)
+    for code in team:
+        await persons.join(person, code, "Dr Test", audit.access(None, "operation", "test"))
+
+
 @pytest.fixture(params=[1, 2])
 async def archive(request: pytest.FixtureRequest, fhir_client: httpx.AsyncClient, server: Server) -> Archive:
     dice = random.Random(request.param)
-    doctor = (await server.client(EVERYTHING, role="medecin-travail")).http
+    await keep(fhir_client, *SERVICE)
+    writer = await server.client(EVERYTHING, role="medecin-travail")
+    await join(server, writer.client_id, *CENTRES)
+    doctor = writer.http
     made = resources(dice)
     rights, opposed = consents(dice)
     for one in (*made, *rights):
@@ -219,13 +264,19 @@ async def archive(request: pytest.FixtureRequest, fhir_client: httpx.AsyncClient
 
 
 @pytest.fixture
-async def lookers(server: Server) -> list[tuple[Looker, Caller]]:
+async def lookers(archive: Archive, server: Server) -> list[tuple[Looker, Caller]]:
     editions = RoleEditions(server.database)
     made: list[tuple[Looker, Caller]] = []
     for one in LOOKERS:
         caller = await server.client(EVERYTHING, role=one.role, purpose=one.purpose, worker=one.worker)
         if one.delegated:
             await editions.delegate(caller.client_id, "Dr Test", *in_days(1))
+        await join(server, caller.client_id, *one.team)
+        if one.declared:
+            said = [{"name": "reason", "valueCode": "BTG"}, {"name": "text", "valueString": "Malaise au poste"}]
+            parameters = {"resourceType": "Parameters", "parameter": said}
+            answer = await caller.http.post(f"/fhir/Patient/{one.declared}/$declare-access", json=parameters)
+            assert answer.status_code == 200, answer.text
         made.append((one, caller))
     return made
 

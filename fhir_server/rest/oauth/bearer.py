@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from fhir_server.caller import Caller
+from fhir_server.rest.standings import NOTHING_CLAIMED, Claims
 
 
 class Bearer(NamedTuple):
@@ -11,3 +12,4 @@ class Bearer(NamedTuple):
     caller: Caller
     expires: float
     certificate: bytes | None = None
+    claims: Claims = NOTHING_CLAIMED

@@ -54,7 +54,7 @@ class Issuer:
         except NotGood as fault:
             raise Unauthenticated(f"The access token is refused: {fault}") from None
         caller = self.table.caller(claims, source=SOURCE, asked=_asked(claims))
-        return Bearer(caller, end, certificate)
+        return Bearer(caller, end, certificate, self.table.claimed(claims))
 
     async def _verified(self, token: str) -> Mapping[str, Any]:
         seen = look(token)

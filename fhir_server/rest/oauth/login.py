@@ -118,11 +118,14 @@ class Login:
             claims = await self._identity(answer, attempt.nonce)
         except NotGood as fault:
             _refuse(str(fault))
-        caller = self.table.caller({**await self._userinfo(answer, claims), **claims}, source=SOURCE, asked=None)
+        said = {**await self._userinfo(answer, claims), **claims}
+        caller = self.table.caller(said, source=SOURCE, asked=None)
         if caller.role in MACHINE_ROLES:
             raise Forbidden("A person has no role of a machine")
         since = claims.get("auth_time", time.time())
-        value, session = await self.sessions.begin(caller, since=min(since, time.time()), id_token=answer["id_token"])
+        value, session = await self.sessions.begin(
+            caller, since=min(since, time.time()), id_token=answer["id_token"], claims=self.table.claimed(said)
+        )
         log.info("login", role=caller.role)
         return value, session, attempt.back
 

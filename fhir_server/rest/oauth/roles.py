@@ -14,9 +14,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from fhir_server.caller import MACHINE_ROLES, ROLES, Caller, check_scopes
 from fhir_server.outcomes import BadParameter, Forbidden, Issue
+from fhir_server.rest.standings import Claims
 from fhir_server.scopes import common, is_scope
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z0-9._/@-]{1,128}")
+_OID: Final = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+")
 Values = Annotated[list[str], Field(min_length=1)]
 
 
@@ -40,6 +42,25 @@ class ClaimNames(_Strict):
     client: Values = ["azp", "client_id"]
     professional: Values = ["SubjectNameID"]
     structure: Values = ["SubjectOrganizationID"]
+    centre: list[str] = []
+    """Codes of the centres of the service whose professional he is: all that are there."""
+
+
+class WorkerClaim(_Strict):
+    """What says whose record a worker (role `travailleur`) sees: an identifier that his Patient bears to the letter.
+
+    Its system is `system`, or what the claim in `system_claim` says (an OID, as an INS has it, or a URI).
+    """
+
+    value: Values
+    system: str | None = None
+    system_claim: Values | None = None
+
+    @model_validator(mode="after")
+    def _has_one_system(self) -> "WorkerClaim":
+        if (self.system is None) == (self.system_claim is None):
+            raise ValueError("a worker is known by a value with its system, or with the claim that names it")
+        return self
 
 
 class Rule(_Strict):
@@ -61,6 +82,7 @@ class RoleTable(_Strict):
     claims: ClaimNames = ClaimNames()
     second_factor: dict[str, Values] = {}
     """Claims (acr, amr) and the values of which one proves that the person used two factors."""
+    worker: list[WorkerClaim] = []
     role: Annotated[list[Rule], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -93,6 +115,26 @@ class RoleTable(_Strict):
             professional=professional,
             structure=structure,
         )
+
+    def claimed(self, claims: Mapping[str, Any]) -> Claims:
+        """What the provider says beside the role: of the rules for workers the first whose value is there counts."""
+        centres = [code for path in self.claims.centre for code in values_at(claims, path)]
+        return Claims(self._worker(claims), tuple(sorted({code for code in centres if _IDENTIFIER.fullmatch(code)})))
+
+    def _worker(self, claims: Mapping[str, Any]) -> tuple[str, str] | None:
+        for one in self.worker:
+            if any(values_at(claims, path) for path in one.value):
+                value = self._identifier(claims, one.value)
+                system = one.system or self._system(claims, one.system_claim or ())
+                return (system, value) if system and value else ("", "")  # said, and of nobody
+        return None
+
+    def _system(self, claims: Mapping[str, Any], paths: Sequence[str]) -> str | None:
+        """As a Patient has it: an OID is a URN there."""
+        said = next((values for path in paths if (values := values_at(claims, path))), [])
+        if len(said) != 1:
+            return None
+        return f"urn:oid:{said[0]}" if _OID.fullmatch(said[0]) else said[0]
 
     def _rule(self, claims: Mapping[str, Any]) -> Rule:
         for rule in self.role:

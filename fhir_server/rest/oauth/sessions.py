@@ -14,8 +14,9 @@ from typing import Any, Final
 
 import orjson
 
-from fhir_server.caller import Caller
+from fhir_server.caller import UNTOLD, Caller
 from fhir_server.outcomes import Forbidden, Unauthenticated
+from fhir_server.rest.standings import NOTHING_CLAIMED, Claims
 from fhir_server.store.transient import Transient
 
 COOKIE: Final = "__Host-dmst-session"
@@ -31,6 +32,7 @@ class Session:
     csrf: str
     ends: float
     id_token: str
+    claims: Claims = NOTHING_CLAIMED
 
     def must_repeat(self, csrf: str | None) -> None:
         """Raises Forbidden where a request that changes something does not repeat the token of its session."""
@@ -44,16 +46,18 @@ class Sessions:
     idle_seconds: int
     longest_seconds: float
 
-    async def begin(self, caller: Caller, *, since: float, id_token: str) -> tuple[str, Session]:
+    async def begin(
+        self, caller: Caller, *, since: float, id_token: str, claims: Claims = NOTHING_CLAIMED
+    ) -> tuple[str, Session]:
         """The value of its cookie, and a session. `since`: when the person proved who he is.
 
         Raises Unauthenticated where that is too long ago, Unavailable.
         """
-        session = Session(caller, secrets.token_urlsafe(32), since + self.longest_seconds, id_token)
+        session = Session(caller, secrets.token_urlsafe(32), since + self.longest_seconds, id_token, claims)
         if session.ends <= time.time():
             raise Unauthenticated("You proved who you are too long ago: log in again")
         value = secrets.token_urlsafe(32)
-        await self.transient.keep(_name(value), orjson.dumps(asdict(session)), self._idle(session))
+        await self.transient.keep(_name(value), _written(session), self._idle(session))
         return value, session
 
     async def find(self, value: str) -> Session | None:
@@ -114,7 +118,13 @@ def _name(value: str) -> str:
     return f"session:{hashlib.sha256(value.encode()).hexdigest()}"
 
 
+def _written(session: Session) -> bytes:
+    return orjson.dumps({**asdict(session), "claims": list(session.claims)})
+
+
 def _read(kept: bytes) -> Session:
     told = orjson.loads(kept)
-    caller: dict[str, Any] = {**told["caller"], "scopes": tuple(told["caller"]["scopes"])}
-    return Session(Caller(**caller), told["csrf"], told["ends"], told["id_token"])
+    caller: dict[str, Any] = {**told["caller"], "scopes": tuple(told["caller"]["scopes"]), "standing": UNTOLD}
+    worker, centres = told["claims"]
+    claims = Claims(tuple(worker) if worker else None, tuple(centres))
+    return Session(Caller(**caller), told["csrf"], told["ends"], told["id_token"], claims)

@@ -1,6 +1,7 @@
 """One module per $operation; the routes and the CapabilityStatement follow from this table."""
 
 from fhir_server.rest.operations.bulk_import import IMPORT
+from fhir_server.rest.operations.declare_access import DECLARE_ACCESS
 from fhir_server.rest.operations.diff import DIFF
 from fhir_server.rest.operations.docref import DOCREF
 from fhir_server.rest.operations.everything import EVERYTHING
@@ -24,6 +25,7 @@ from fhir_server.rest.operations.validate import VALIDATE
 from fhir_server.rest.operations.validate_code import IN_CODE_SYSTEM, IN_VALUE_SET
 
 OPERATIONS: tuple[Operation, ...] = (
+    DECLARE_ACCESS,
     DIFF,
     DOCREF,
     EVERYTHING,

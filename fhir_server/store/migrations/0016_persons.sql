@@ -7,7 +7,7 @@ create table person_link (
     patient_id text collate "C" not null,
     by_whom    text not null,
     low        timestamptz not null,
-    high       timestamptz not null default 'infinity',
+    high       timestamptz,
     primary key (tenant, person, patient_id, low)
 );
 
@@ -17,7 +17,7 @@ create table person_centre (
     centre  text not null,
     by_whom text not null,
     low     timestamptz not null,
-    high    timestamptz not null default 'infinity',
+    high    timestamptz,
     primary key (tenant, person, centre, low)
 );
 

@@ -48,7 +48,3 @@ insert into server_key (purpose, key) values (%s, %s) on conflict do nothing
 -- name: read_key
 -- The key of a purpose.
 select key from server_key where purpose = %s
-
--- name: is_delegated
--- Whether a delegation to somebody is in force.
-select exists (select from delegation d where d.delegate = %s and d.low <= now() and now() < d.high)
