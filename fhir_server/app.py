@@ -34,6 +34,7 @@ from fhir_server.outbox.recipients import Recipient
 from fhir_server.outcomes import BadParameter, Failure
 from fhir_server.ports import Adapter, BlobStore, MasterKeys
 from fhir_server.records.bulk import Bulk
+from fhir_server.records.failures import Failures
 from fhir_server.records.read import Archive
 from fhir_server.records.redaction import Redactor
 from fhir_server.records.trail_anchor import Anchoring
@@ -43,12 +44,14 @@ from fhir_server.rest.authentication import Authentication
 from fhir_server.rest.edge import Edge
 from fhir_server.rest.health import health_routes
 from fhir_server.rest.http import failure_answer
+from fhir_server.rest.limits import Limits
 from fhir_server.rest.metrics import Exposition, metrics_route
 from fhir_server.rest.oauth.assertion import Assertions
 from fhir_server.rest.oauth.certificates import Certificates
 from fhir_server.rest.oauth.issuer import issuer_of
 from fhir_server.rest.oauth.key_source import KeySources
 from fhir_server.rest.oauth.login import login_of, login_routes
+from fhir_server.rest.oauth.login_trail import Logins
 from fhir_server.rest.oauth.outbound import outbound_of
 from fhir_server.rest.oauth.sessions import Sessions
 from fhir_server.rest.openapi import docs_routes
@@ -382,6 +385,8 @@ def make_service(parts: Parts, page_links: PageLinks, forget: Callable[[str], No
         parts.redactor,
         parts.transfers,
         parts.persons,
+        Limits(parts.settings),
+        Failures(parts.archive.accesses, each=parts.settings.audit_failures_per_minute),
         forget,
     )
 
@@ -452,9 +457,11 @@ def create(settings: Settings | None = None) -> Application:
             assertions = Assertions(parts.clients, parts.transient, sources, settings.token_url)
             app.edge = Edge(service, authentication, watch=watch)
             app.exposition = Exposition(parts.metrics, parts.database)
-            app.include_router(token_route(parts.clients, parts.transient, settings, assertions, certificates))
+            app.include_router(
+                token_route(parts.clients, parts.transient, settings, assertions, certificates, service.failures)
+            )
             if login:
-                app.include_router(login_routes(login))
+                app.include_router(login_routes(login, Logins(parts.archive.accesses, service.failures)))
             app.include_router(health_routes(parts.database, parts.transient, parts.blobs, watch))
             app.include_router(docs_routes(settings.public_base))
             app.include_router(metrics_route(app.exposition, authentication))
@@ -462,6 +469,7 @@ def create(settings: Settings | None = None) -> Application:
                 metrics_port(app.exposition, settings),
                 _beside(index_forever(parts.database, parts.parameters)),
                 _beside(keep_trail(parts)),
+                _beside(service.failures.turn_forever()),
             ):
                 yield
 

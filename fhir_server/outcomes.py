@@ -6,7 +6,7 @@ Nothing here, and nothing raised from here, may hold a name, an INS, a birth dat
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 Severity = Literal["fatal", "error", "warning", "information"]
 
@@ -193,6 +193,10 @@ class Throttled(Failure):
     """Too many requests; try again later."""
 
     status, code = 429, "throttled"
+
+    def __init__(self, *given: Any, retry_after: int = 5, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self.retry_after = retry_after
 
 
 class Damaged(Failure):

@@ -74,6 +74,9 @@ class Settings(BaseSettings):
         default=True,
         description="Wait for the disk before a read is answered, so that its audit row survives a power cut.",
     )
+    audit_failures_per_minute: int = Field(
+        default=60, ge=1, description="Failed logins and refusals of nobody known kept one by one in a minute."
+    )
     audit_seal_seconds: float = Field(
         default=5.0, gt=0, description="Pause between two seals of the audit trail, which chain its rows."
     )
@@ -99,6 +102,18 @@ class Settings(BaseSettings):
 
     token_minutes: int = Field(default=15, ge=1, le=60, description="Life of an access token.")
     token_attempts_per_minute: int = Field(default=20, ge=1, description="Failed token requests allowed per client.")
+    client_requests_per_minute: int = Field(
+        default=600_000, ge=1, description="Requests allowed to one client, per process."
+    )
+    person_requests_per_minute: int = Field(
+        default=1200, ge=1, description="Requests allowed to one person, per process."
+    )
+    client_identity_searches_per_minute: int = Field(
+        default=60_000, ge=1, description="Searches by traits of a person allowed to one client, per process."
+    )
+    person_identity_searches_per_minute: int = Field(
+        default=120, ge=1, description="Searches by traits of a person allowed to one person, per process."
+    )
     login_issuer: str | None = Field(
         default=None, description="OpenID Connect provider at which persons log in, as its tokens name it."
     )

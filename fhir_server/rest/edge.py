@@ -61,6 +61,7 @@ class Edge:
         exchange.interaction = route.name
         if route.needs_caller:
             exchange.caller = await self._authentication.caller(exchange.headers.get(b"authorization"), exchange.scope)
+            self._service.limits.request(exchange.caller)
         if _streams(exchange, route):
             answer = await route.interaction(exchange, self._service)
             if answer.media_type != FHIR_JSON:

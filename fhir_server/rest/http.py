@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 import orjson
 
 from fhir_server.caller import Caller
-from fhir_server.outcomes import BadSyntax, Failure, Issue, TooLarge
+from fhir_server.outcomes import BadSyntax, Failure, Issue, Throttled, TooLarge
 from mappings.elements import concept
 from terminology.systems import DELIVERY_REASON
 
@@ -170,7 +170,8 @@ def failure_answer(failure: Failure) -> Answer:
     if failure.status == 401:
         headers.append((b"www-authenticate", b'Bearer realm="fhir"'))
     if failure.status in (429, 503):
-        headers.append((b"retry-after", b"5"))
+        seconds = failure.retry_after if isinstance(failure, Throttled) else 5
+        headers.append((b"retry-after", str(seconds).encode()))
     return Answer(failure.status, orjson.dumps(outcome(failure.issues)), headers)
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 import structlog
 
-from fhir_server.outcomes import Failure, Forbidden, MethodNotAllowed, NotSupported, Unauthenticated
+from fhir_server.outcomes import Failure, Forbidden, MethodNotAllowed, NotSupported, Throttled, Unauthenticated
 from fhir_server.r4.compartments import COMPARTMENTS
 from fhir_server.r4.resource_types import RESOURCE_TYPES, TYPE_NUMBER
 from fhir_server.records import audit
@@ -219,6 +219,7 @@ async def perform(exchange: Exchange, service: Service) -> Answer:
     if route.shape[-1:] == ("$graphql",):
         raise NotSupported("What GraphQL answers is no resource, so it is no entry of a batch")
     try:
+        service.limits.request(exchange.known_caller())
         return await route.interaction(exchange, service)
     except Failure as failure:
         await trace_refusal(exchange, service, failure)
@@ -226,8 +227,11 @@ async def perform(exchange: Exchange, service: Service) -> Answer:
 
 
 async def trace_refusal(exchange: Exchange, service: Service, failure: Failure) -> None:
-    """A refusal is an access too: somebody asked for what he may not have."""
-    if not isinstance(failure, Unauthenticated | Forbidden):
+    """A refusal is an access too: somebody asked for what he may not have, or more often than he may.
+
+    What can be caused without end (nobody known, too often) is told one by one so often in a minute, and then counted.
+    """
+    if not isinstance(failure, Unauthenticated | Forbidden | Throttled):
         return
     route = route_of(exchange)  # there is one: nobody is refused before
     resource_type = exchange.segments[0] if "T" in route.shape else None
@@ -241,6 +245,9 @@ async def trace_refusal(exchange: Exchange, service: Service, failure: Failure) 
         resource_id=resource_id,
         patient_id=resource_id if resource_type == "Patient" else None,
     )
+    if isinstance(failure, Throttled) or exchange.caller is None:
+        await service.failures.tell(row, failure.code)
+        return
     try:
         await service.archive.accesses.append(row)
     except Failure as second:

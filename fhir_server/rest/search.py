@@ -18,6 +18,7 @@ from fhir_server.r4.summary import Subset, subset
 from fhir_server.records.audit import query_for_trail
 from fhir_server.rest import audit_events
 from fhir_server.rest.http import Answer, Exchange, decode_pairs, outcome
+from fhir_server.rest.limits import looks_for_a_person
 from fhir_server.rest.service import Service
 from fhir_server.store.includes import Included
 from fhir_server.store.ordering import Place
@@ -57,6 +58,8 @@ async def _search(exchange: Exchange, service: Service, pairs: Pairs, *, sealed:
         if compartment and not place:
             pairs = [_of_worker(compartment), *pairs]
         return await audit_events.search(exchange, service, pairs, place)
+    if place is None and looks_for_a_person(resource_type, (name for name, _ in pairs)):
+        service.limits.identity_search(caller)
     part = summary.wish(pairs, resource_type)
     query = search_query.parse(resource_type, part.others, lenient=exchange.prefers("handling") == "lenient")
     if compartment:

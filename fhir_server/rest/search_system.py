@@ -6,6 +6,7 @@ from fhir_server.r4 import search_system as several
 from fhir_server.r4 import summary
 from fhir_server.records import search_system as searches
 from fhir_server.rest.http import Answer, Exchange
+from fhir_server.rest.limits import looks_for_a_person
 from fhir_server.rest.search import Pairs, form_of, searchset
 from fhir_server.rest.service import Service
 from fhir_server.store.ordering import Place
@@ -31,6 +32,8 @@ async def _search(exchange: Exchange, service: Service, pairs: Pairs, *, sealed:
     if cursor := dict(pairs).get("_cursor"):
         pairs, place = service.page_links.open(caller.client_id, PATH, cursor)
         sealed = True
+    if place is None and looks_for_a_person(None, (name for name, _ in pairs)):
+        service.limits.identity_search(caller)
     part = summary.wish(pairs, None)
     lenient = exchange.prefers("handling") == "lenient"
     asked = several.parse(part.others, types_together(), lenient=lenient)

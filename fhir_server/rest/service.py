@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 from fhir_server.ports import BlobStore
 from fhir_server.records.bulk import Bulk
+from fhir_server.records.failures import Failures
 from fhir_server.records.read import Archive
 from fhir_server.records.redaction import Redactor
 from fhir_server.records.transfer import Transfers
 from fhir_server.records.write import Door
+from fhir_server.rest.limits import Limits
 from fhir_server.rest.page_links import PageLinks
 from fhir_server.settings import Settings
 from fhir_server.store.custom_parameters import CustomParameters
@@ -37,6 +39,8 @@ class Service:
     redactor: Redactor
     transfers: Transfers
     persons: Persons
+    limits: Limits
+    failures: Failures
     forget: Callable[[str], None] = _nobody
     """Told of whom something was recorded that counts at once."""
 

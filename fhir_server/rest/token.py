@@ -8,6 +8,7 @@ guessed.
 import asyncio
 import base64
 import binascii
+import re
 from typing import Annotated
 from urllib.parse import unquote
 
@@ -15,20 +16,28 @@ from fastapi import APIRouter, Form, Header, Request
 from fastapi.responses import JSONResponse
 
 from fhir_server.caller import check_scopes
+from fhir_server.records.failures import Failures
 from fhir_server.rest.oauth.assertion import TYPE, Assertions
 from fhir_server.rest.oauth.certificates import Certificates
 from fhir_server.rest.oauth.errors import NO_STORE, OAuthError
+from fhir_server.rest.oauth.login_trail import tell_failure
 from fhir_server.scopes import covers
 from fhir_server.settings import Settings
 from fhir_server.store.clients import Client, Clients, secret_matches
 from fhir_server.store.transient import Transient
 
+_CLIENT_ID = re.compile(r"[0-9a-f]{16}")
 # Compared against when the client is unknown, so that a wrong name takes as long as a wrong secret.
 NOBODY = f"scrypt${bytes(16).hex()}${bytes(64).hex()}"
 
 
 def token_route(
-    clients: Clients, transient: Transient, settings: Settings, assertions: Assertions, certificates: Certificates
+    clients: Clients,
+    transient: Transient,
+    settings: Settings,
+    assertions: Assertions,
+    certificates: Certificates,
+    failures: Failures,
 ) -> APIRouter:
     router = APIRouter()
 
@@ -68,6 +77,7 @@ def token_route(
                 client.client_id, scopes, settings.token_minutes, certificate=certificate
             )
         except OAuthError as error:
+            await tell_failure(failures, error.code, _ours(client_id or (_basic(authorization or "") or ("",))[0]))
             return error.answer()
         return JSONResponse(
             {"access_token": token, "token_type": "Bearer", "expires_in": seconds, "scope": " ".join(scopes)},
@@ -75,6 +85,11 @@ def token_route(
         )
 
     return router
+
+
+def _ours(client_id: str) -> str | None:
+    """Whom somebody said to be, where it could be one of our clients: anything else may be a secret gone astray."""
+    return client_id if _CLIENT_ID.fullmatch(client_id) else None
 
 
 def _granted(client: Client, asked: str) -> list[str]:

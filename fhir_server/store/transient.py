@@ -82,6 +82,29 @@ class Transient:
         except (RedisError, OSError):
             raise Unavailable("Redis, which holds the sessions, is out of reach") from None
 
+    async def gather(self, what: str, member: str, seconds: int) -> None:
+        """Add to a set that is kept for a while. Raises Unavailable."""
+        key = f"{self._prefix}:set:{what}"
+        try:
+            async with self._redis.pipeline() as pipeline:
+                pipeline.sadd(key, member)
+                pipeline.expire(key, max(seconds, 1))
+                await pipeline.execute()
+        except (RedisError, OSError):
+            raise Unavailable("Redis, which holds the sessions, is out of reach") from None
+
+    async def gathered(self, what: str) -> list[str]:
+        """The members of a set, which is kept no more. Raises Unavailable."""
+        key = f"{self._prefix}:set:{what}"
+        try:
+            async with self._redis.pipeline() as pipeline:
+                pipeline.smembers(key)
+                pipeline.delete(key)
+                members, _ = await pipeline.execute()
+        except (RedisError, OSError):
+            raise Unavailable("Redis, which holds the sessions, is out of reach") from None
+        return sorted(one.decode() if isinstance(one, bytes) else one for one in members)
+
     async def show_progress(self, lot: str, done: int, of: int) -> None:
         """Tell whoever looks how far a lot has come."""
         try:

@@ -34,7 +34,7 @@ SAID = "Malaise au poste de travail, seul médecin sur place"
 
 def worker(number: str, centre_id: str = "c7", **more: Any) -> Resource:
     """A worker of the register, of a qualified identity unless told otherwise."""
-    record = {
+    record: dict[str, Any] = {
         "birth_name": "TESTEUR", "used_name": None, "given_names": ("CAMILLE",), "birth_date": "1955-06-01",
         "sex": "female", "birth_place": "99999", "matricule_ins": f"25506991234{number:0>4}",
         "oid_ins": systems.INS_TEST_OID, "status": "QUAL", "attributes": frozenset(), **more,
@@ -111,9 +111,9 @@ async def test_a_link_says_whose_record_it_is(parts: Parts, server: Server) -> N
     assert await a_worker_of(standings, Claims((systems.NUMERO_DOSSIER, "9"))) is None
     await person_commands.link(parts, "person-1", "w2", "Mme A")
     assert await a_worker_of(standings) is None
-    assert "1 ended" == await person_commands.unlink(parts, "person-1", "Patient/w2", "M. B")
+    assert await person_commands.unlink(parts, "person-1", "Patient/w2", "M. B") == "1 ended"
     assert await a_worker_of(standings) == "w1"
-    assert "1 ended" == await person_commands.unlink(parts, "person-1", None, "M. B")
+    assert await person_commands.unlink(parts, "person-1", None, "M. B") == "1 ended"
     assert await a_worker_of(standings) is None
     told = await person_commands.listing(parts)
     assert told.count("by Mme A") == 2
@@ -257,8 +257,7 @@ async def test_records_of_another_team_want_a_reason(strict: Server, capsys: pyt
 async def test_a_broken_glass_opens_nothing_that_the_law_keeps(strict: Server) -> None:
     """Neither what the worker opposes, nor personal notes; told with its own code, and what was said."""
     doctor = (await strict.client(EVERYTHING, role="medecin-travail")).http
-    await Persons(strict.database).join((await nurse(strict))[1], "C07", "x", audit.access(None, "operation", "x"))
-    http, who = await nurse(strict, "C07")
+    http, _ = await nurse(strict, "C07")
     assistant, _ = await nurse(strict, "C07", role="assistant")
     refused = await declare(http, "2", "remplacement")
     assert (refused.status_code, "emergency-only" in refused.text) == (403, True)

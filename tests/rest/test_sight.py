@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import httpx
 import orjson
@@ -126,7 +127,7 @@ def resources(dice: random.Random) -> list[Resource]:
     """An archive in the order in which it can be written."""
     made: list[Resource] = [*SERVICE]
     for number in range(WORKERS):
-        named = {"identifier": [{"system": FOLDERS, "value": f"f{number}"}]}
+        named: dict[str, Any] = {"identifier": [{"system": FOLDERS, "value": f"f{number}"}]}
         if number < len(CENTRES):
             named["managingOrganization"] = {"reference": list(CENTRES.values())[number]}
         made.append(patient(f"p{number}", "DURAND", **named))

@@ -13,20 +13,21 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final, NoReturn
+from typing import Annotated, Any, Final, NoReturn
 from urllib.parse import urlencode
 
 import orjson
 import structlog
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from fhir_server.caller import MACHINE_ROLES
 from fhir_server.outcomes import BadParameter, Failure, Forbidden, Unauthenticated, Unavailable
-from fhir_server.rest.oauth import roles
+from fhir_server.rest.oauth import back_channel, roles
 from fhir_server.rest.oauth.errors import NO_STORE
+from fhir_server.rest.oauth.login_trail import BACK_CHANNEL, Logins
 from fhir_server.rest.oauth.outbound import Outbound
 from fhir_server.rest.oauth.provider import Provider
 from fhir_server.rest.oauth.roles import RoleTable
@@ -124,7 +125,11 @@ class Login:
             raise Forbidden("A person has no role of a machine")
         since = claims.get("auth_time", time.time())
         value, session = await self.sessions.begin(
-            caller, since=min(since, time.time()), id_token=answer["id_token"], claims=self.table.claimed(said)
+            caller,
+            since=min(since, time.time()),
+            id_token=answer["id_token"],
+            claims=self.table.claimed(said),
+            known_as=back_channel.names_of(claims),
         )
         log.info("login", role=caller.role)
         return value, session, attempt.back
@@ -222,7 +227,7 @@ class Login:
         return attempt
 
 
-def login_routes(login: Login) -> APIRouter:
+def login_routes(login: Login, logins: Logins) -> APIRouter:
     """`/login`, `/login/callback`, `/logout`, and `/session` for pages that want to know who is there."""
     router = APIRouter()
 
@@ -236,8 +241,10 @@ def login_routes(login: Login) -> APIRouter:
         given = dict(request.query_params)
         try:
             value, session, back = await login.finish(given, cookie(request.scope, LOGIN_COOKIE))
+            await logins.succeeded(session.caller)
         except (Unauthenticated, Forbidden, Unavailable) as failure:
             log.warning("login refused", reason=failure.diagnostics)
+            await logins.failed(failure)
             refused: Response = _page(failure)
         else:
             await _end_former(login.sessions, request)
@@ -270,8 +277,21 @@ def login_routes(login: Login) -> APIRouter:
         given = request.headers.get("x-csrf-token") or (await request.form()).get("csrf")
         session.must_repeat(given if isinstance(given, str) else None)
         await login.sessions.end(value)
+        await logins.ended(session.caller)
         url = await login.leaving(session)
         return RedirectResponse(url, 303, {**NO_STORE, "Set-Cookie": set_cookie(COOKIE, "", 0)})
+
+    @router.post("/login/backchannel")
+    async def ended_elsewhere(logout_token: Annotated[str, Form()] = "") -> Response:
+        """The provider says that a session, or every session of somebody, is over: Back-Channel Logout 1.0."""
+        try:
+            whom = await back_channel.whom(login.provider, login.client_id, login.sessions.transient, logout_token)
+        except NotGood as fault:
+            answer = {"error": "invalid_request", "error_description": str(fault)}
+            return JSONResponse(answer, 400, headers=NO_STORE)
+        for caller in await login.sessions.end_all(whom):
+            await logins.ended(caller, BACK_CHANNEL)
+        return Response(status_code=200, headers=NO_STORE)
 
     return router
 

@@ -8,7 +8,7 @@ by a cookie repeats the session's own token in a header, which other sites canno
 import hashlib
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -47,9 +47,16 @@ class Sessions:
     longest_seconds: float
 
     async def begin(
-        self, caller: Caller, *, since: float, id_token: str, claims: Claims = NOTHING_CLAIMED
+        self,
+        caller: Caller,
+        *,
+        since: float,
+        id_token: str,
+        claims: Claims = NOTHING_CLAIMED,
+        known_as: Sequence[str] = (),
     ) -> tuple[str, Session]:
-        """The value of its cookie, and a session. `since`: when the person proved who he is.
+        """The value of its cookie, and a session. `since`: when the person proved who he is; `known_as`: the names
+        under which the provider may end it.
 
         Raises Unauthenticated where that is too long ago, Unavailable.
         """
@@ -58,7 +65,14 @@ class Sessions:
             raise Unauthenticated("You proved who you are too long ago: log in again")
         value = secrets.token_urlsafe(32)
         await self.transient.keep(_name(value), _written(session), self._idle(session))
+        for name in known_as:
+            await self.transient.gather(name, _name(value), int(session.ends - time.time()) + 1)
         return value, session
+
+    async def end_all(self, known_as: str) -> list[Caller]:
+        """End the sessions that are known under a name; whose they were. Raises Unavailable."""
+        kept = [await self.transient.take(name) for name in await self.transient.gathered(known_as)]
+        return [_read(one).caller for one in kept if one]
 
     async def find(self, value: str) -> Session | None:
         """The session of a cookie, which is idle no more. Raises Unavailable."""

@@ -54,7 +54,7 @@ class _Cursors:
 
 
 async def graphql(exchange: Exchange, service: Service) -> Answer:
-    """GET or POST $graphql and Type/id/$graphql."""
+    """GET or POST $graphql and Type/id/$graphql. Whatever it asks counts as a search for a person."""
     from fhir_server.r4.graphql.document import read
     from fhir_server.r4.graphql.introspection import introspected
     from fhir_server.records.graphql import answered
@@ -66,6 +66,7 @@ async def graphql(exchange: Exchange, service: Service) -> Answer:
     if query.introspects:
         data = await asyncio.to_thread(introspected, query, asked.query, root[0] if root else None)
     else:
+        service.limits.identity_search(caller)
         key = (root[0], root[1]) if root else None
         cursors = _Cursors(service.page_links, caller.client_id)
         data = await answered(service.archive, caller, query, key, exchange.request_id, cursors)

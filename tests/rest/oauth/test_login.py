@@ -4,6 +4,7 @@ Against a real provider (Authlib), and one that is like Pro Santé Connect.
 """
 
 import asyncio
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -424,3 +425,109 @@ async def test_one_factor_at_a_real_provider(at_authlib: Server, provider: Authl
     provider.claims["amr"] = ["pwd"]
     http = await browser(at_authlib)
     assert (await log_in(http)).status_code == 403
+
+
+async def logins(server: Server, *fields: str) -> list[tuple[Any, ...]]:
+    return await server.rows(f"select {', '.join(fields)} from access where interaction like 'log%%' order by id")
+
+
+async def test_logins_and_logouts_are_in_the_trail(
+    server: Server, psc: ProSanteConnect, visitor: httpx.AsyncClient
+) -> None:
+    """User Authentication of ITI-20, found by its subtype; a failed one names nobody and says why."""
+    psc.id_token = {"acr": "eidas0"}
+    await log_in(visitor)
+    psc.id_token = {"nonce": "x"}
+    await log_in(visitor)
+    psc.id_token = {}
+    await log_in(visitor)
+    csrf = (await visitor.get("/session")).json()["csrf"]
+    await visitor.post("/logout", data={"csrf": csrf})
+    assert await logins(server, "interaction", "outcome", "professional", "query") == [
+        ("login", 4, None, "reason=no-role"),
+        ("login", 4, None, "reason=not-proved"),
+        ("login", 0, RPPS, None),
+        ("logout", 0, RPPS, "reason=person"),
+    ]
+    dpo = (await server.client(("system/AuditEvent.rs",), role="dpo")).http
+    found = (await dpo.get("/fhir/AuditEvent?subtype=http://dicom.nema.org/resources/ontology/DCM|110122")).json()
+    newest, failed, first = (one["resource"] for one in found["entry"])
+    assert (newest["type"]["code"], newest["subtype"][0]["code"], newest["outcome"]) == ("110114", "110122", "0")
+    assert [one["who"]["identifier"]["value"] for one in newest["agent"] if one["requestor"]] == [RPPS]
+    assert (failed["outcome"], failed["outcomeDesc"], first["outcomeDesc"]) == ("4", "not-proved", "no-role")
+    (left,) = (await dpo.get(f"/fhir/AuditEvent?subtype=110123&agent:identifier={RPPS}")).json()["entry"]
+    assert left["resource"]["subtype"][0]["display"] == "Logout"
+
+
+def logout_token(psc: ProSanteConnect, **changes: Any) -> str:
+    now = int(time.time())
+    claims = {
+        "iss": psc.issuer,
+        "aud": CLIENT_ID,
+        "iat": now,
+        "exp": now + 120,
+        "jti": secrets.token_hex(8),
+        "events": {"http://schemas.openid.net/event/backchannel-logout": {}},
+        "sid": "s1",
+        **changes,
+    }
+    told = {name: one for name, one in claims.items() if one is not None}
+    return psc.signs_with.sign(told, typ="logout+jwt")
+
+
+async def test_the_provider_ends_a_session(server: Server, psc: ProSanteConnect, visitor: httpx.AsyncClient) -> None:
+    """One by its name, or all of a person; once, and in the trail."""
+    back = await browser(server)
+
+    async def end(token: str) -> int:
+        answer = await back.post("/login/backchannel", data={"logout_token": token})
+        assert answer.headers["cache-control"] == "no-store"
+        return answer.status_code
+
+    other = await browser(server)
+    one, two, who = (secrets.token_hex(8) for _ in range(3))  # other tests have sessions in the same Redis
+    psc.userinfo = {"sub": who}
+    psc.id_token = {"sid": one, "sub": who}
+    await log_in(visitor)
+    psc.id_token = {"sid": two, "sub": who}
+    await log_in(other)
+    token = logout_token(psc, sid=one)
+    assert await end(token) == 200
+    assert (await visitor.get("/session")).status_code == 401
+    assert (await other.get("/session")).status_code == 200
+    assert await end(token) == 400, "used before"
+    assert await end(logout_token(psc, sid="unknown")) == 200
+    assert await end(logout_token(psc, sid=None, sub=who)) == 200
+    assert (await other.get("/session")).status_code == 401
+    assert [row for row in await logins(server, "interaction", "query") if row[0] == "logout"] == [
+        ("logout", "reason=back-channel")
+    ] * 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"iss": "https://evil.example"},
+        {"aud": "another"},
+        {"exp": 1},
+        {"exp": None},
+        {"exp": int(time.time()) + 3600},
+        {"iat": None},
+        {"jti": None},
+        {"nonce": "x"},
+        {"events": None},
+        {"events": {"x": {}}},
+        {"sid": None},
+    ],
+)
+async def test_logout_tokens_that_are_none(
+    psc: ProSanteConnect, visitor: httpx.AsyncClient, changes: dict[str, Any]
+) -> None:
+    """Nobody else ends a session; an ID token ends none either."""
+    psc.id_token = {"sid": "s1"}
+    await log_in(visitor)
+    tokens = [logout_token(psc, **changes), "", "x.y.z"]
+    psc.signs_with = signer("RS256", "psc")
+    for token in (*tokens, logout_token(psc)):
+        assert (await visitor.post("/login/backchannel", data={"logout_token": token})).status_code == 400
+    assert (await visitor.get("/session")).status_code == 200
