@@ -13,6 +13,7 @@ from fhir_server.commands import (
     documents,
     keys,
     lots,
+    persons,
     processes,
     retention,
     review,
@@ -56,6 +57,16 @@ GROUPS: Mapping[str, tuple[str, Words]] = {
             "keys": clients.replace_keys,
             "list": clients.listed,
             "disable": clients.disable,
+        },
+    ),
+    "persons": (
+        "Whose record a worker sees, and centres of professionals.",
+        {
+            "link": persons.link,
+            "unlink": persons.unlink,
+            "join": persons.join,
+            "leave": persons.leave,
+            "list": persons.listed,
         },
     ),
     "roles": (

@@ -56,6 +56,9 @@ def export(
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write; its signature is FILE.p7s.")],
     patient: Annotated[str | None, typer.Option(help="Of one worker: Patient/ID.")] = None,
     professional: Annotated[str | None, typer.Option(help="By one professional.")] = None,
+    circumstance: Annotated[
+        str | None, typer.Option(help="Only out-of-team, break-glass or reason-given accesses.")
+    ] = None,
     low: From = None,
     high: To = None,
     form: Annotated[str, typer.Option("--format", help="ndjson (AuditEvent) or csv.")] = "ndjson",
@@ -75,6 +78,7 @@ def export(
                 output,
                 patient_id=patient.removeprefix("Patient/") if patient else None,
                 professional=professional,
+                circumstance=circumstance,
                 low=low,
                 high=high,
                 form=form,

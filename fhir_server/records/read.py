@@ -205,11 +205,14 @@ class Archive:
         return page
 
     async def _is_opposed(self, query: SearchQuery, patient_id: str) -> bool:
-        """Whether this worker keeps his record from who asks (R4624-45-6): the attempt is traced as a refusal."""
-        if not query.sight.rights or query.resource_type == "Patient":
+        """Whether this record is kept from who asks, by its worker (R4624-45-6) or as that of another team: the attempt
+        is traced as a refusal.
+        """
+        sight = query.sight
+        if (not sight.rights and sight.team is None) or query.resource_type == "Patient":
             return False
         worker = await self.resources.read(TYPE_NUMBER["Patient"], patient_id)
-        return worker is not None and not set(query.sight.rights).isdisjoint(worker.held)
+        return worker is not None and not sight.covers(0, worker.worker, worker.held)
 
     async def _page(self, query: SearchQuery, after: Place | None) -> Page:
         began = time.perf_counter()
