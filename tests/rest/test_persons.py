@@ -251,7 +251,9 @@ async def test_records_of_another_team_want_a_reason(strict: Server, capsys: pyt
     rows = await strict.rows("select distinct circumstance from access where client_id = %s order by 1", who)
     assert rows == [("break-glass out-of-team",), ("out-of-team",), ("reason-given out-of-team",), (None,)]
     await nowhere.get("/fhir/DocumentReference?patient=w2")
-    asked = "select outcome from access where interaction = 'search-type' and patient_id = 'w2' and query like 'patient%%'"
+    asked = (
+        "select outcome from access where interaction = 'search-type' and patient_id = 'w2' and query like 'patient%%'"
+    )
     assert await strict.rows(asked) == [(4,)], "a refusal"
     assert "Malaise" not in capsys.readouterr().err
 

@@ -162,7 +162,7 @@ async def test_the_trail_is_for_those_who_control(server: Server, doctor: httpx.
 
 
 def test_commands(tmp_path: Path, make_settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`dmst-fhir roles` and `dmst-fhir delegations`, as an operator types them."""
+    """`dmst-fhir roles`, `delegations` and `persons`, as an operator types them."""
     settings = make_settings()
     monkeypatch.setenv("DMST_FHIR_POSTGRES", settings.postgres.get_secret_value())
     monkeypatch.setenv("DMST_FHIR_REDIS", settings.redis.get_secret_value())
@@ -183,3 +183,7 @@ def test_commands(tmp_path: Path, make_settings: Any, monkeypatch: pytest.Monkey
     assert (given.exit_code, "c1" in runner.invoke(app, ["delegations", "list", *data]).output) == (0, True)
     assert runner.invoke(app, ["delegations", "end", "c1", *data]).exit_code == 0
     assert runner.invoke(app, ["delegations", "end", "c1", *data]).exit_code == 1
+    for word, to in (("link", "Patient/nobody"), ("join", "C99")):
+        nowhere = runner.invoke(app, ["persons", word, "person-1", to, "--by", "Mme A", *data])
+        assert nowhere.exit_code != 0, nowhere.output
+    assert "nobody" in runner.invoke(app, ["persons", "list", *data]).output

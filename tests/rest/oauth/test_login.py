@@ -21,6 +21,7 @@ from fhir_server.rest.oauth.login import LOGIN_COOKIE, login_of
 from fhir_server.rest.oauth.outbound import Outbound
 from fhir_server.rest.oauth.sessions import COOKIE, Sessions
 from fhir_server.settings import Settings
+from terminology.systems import NUMERO_DOSSIER, SECURITY_TAG
 from tests.oauth import signer
 from tests.peers.oidc_provider import (
     CLIENT_ID,
@@ -30,7 +31,8 @@ from tests.peers.oidc_provider import (
     authlib_provider,
     pro_sante_connect,
 )
-from tests.support import Server, codes, patient, put, serving
+from tests.rest.test_persons import worker
+from tests.support import Server, codes, document_reference, found, keep, patient, put, serving
 
 RPPS = "899700218896"
 ROLES = f"""
@@ -44,6 +46,16 @@ scopes = ["system/*.rs", "system/Observation.cruds"]
 purpose = "TREAT"
 [role.when]
 SubjectNameID = ["{RPPS}"]
+
+[[worker]]
+value = ["employee.number"]
+system = "{NUMERO_DOSSIER}"
+
+[[role]]
+role = "travailleur"
+scopes = ["system/*.rs"]
+[role.when]
+SubjectNameID = ["a-worker"]
 
 [[role]]
 role = "operator"
@@ -425,6 +437,25 @@ async def test_one_factor_at_a_real_provider(at_authlib: Server, provider: Authl
     provider.claims["amr"] = ["pwd"]
     http = await browser(at_authlib)
     assert (await log_in(http)).status_code == 403
+
+
+async def test_a_worker_sees_his_own_record(server: Server, psc: ProSanteConnect, visitor: httpx.AsyncClient) -> None:
+    """By what his provider claims of him, and without personal notes; another sees nothing of any worker."""
+    system = (await server.client(("system/*.cruds",))).http
+    note = document_reference(
+        "w1", id="note", meta={"security": [{"system": SECURITY_TAG, "code": "non-transmissible"}]}
+    )
+    organization = {"resourceType": "Organization", "id": "c7", "name": "Centre"}
+    await keep(system, organization, worker("1"), worker("2"), document_reference("w1", id="d"), note)
+    psc.userinfo = {"SubjectNameID": "a-worker", "employee": {"number": "1"}}
+    await log_in(visitor)
+    assert await found(visitor, "Patient") == ["w1"]
+    assert await found(visitor, "DocumentReference") == ["d"]
+    other = await browser(server)
+    psc.userinfo = {"SubjectNameID": "a-worker", "employee": {"number": "3"}}
+    await log_in(other)
+    assert await found(other, "Patient") == []
+    assert (await other.get("/fhir/Patient/w1")).status_code == 404
 
 
 async def logins(server: Server, *fields: str) -> list[tuple[Any, ...]]:
