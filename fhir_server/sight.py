@@ -38,9 +38,9 @@ NO_BOUNDS: Final[Bounds] = MappingProxyType({})
 class Sight:
     """`hidden` are the bits that hide a resource. `rights` are those of a worker (C1 to C5) which, once he opposes,
     keep his record from who looks, but not who he is. `only`, where it is said, is the one worker whose record is seen
-    (the own hash of his Patient). `bounds` are those of his scopes, whatever his role. `team`, where it is said, are the
-    centres (`Organization/id`) whose workers' records are seen, besides those of the workers `lifted` (own hashes); who
-    a worker is, is seen all the same.
+    (the own hash of his Patient). `bounds` are those of his scopes, whatever his role. `team`, where it is said, are
+    the centres (`Organization/id`) whose workers' records are seen, besides those of the workers `lifted` (own hashes);
+    who a worker is, is seen all the same.
     """
 
     hidden: int
