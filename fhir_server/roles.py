@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from fhir_server.sight import Sight
-from mappings.access_facts import HEADINGS, NOT_A_MODEL, UNKNOWN, UNQUALIFIED, WITHHELD
+from mappings.access_facts import HEADINGS, NOT_A_MODEL, UNKNOWN, UNQUALIFIED, WITHHELD, WORKER_UNCLEAR
 
 OF_A_WORKER: Final = sum(HEADINGS.values()) | UNQUALIFIED
 NOTHING_OF_A_WORKER: Final = OF_A_WORKER | UNKNOWN | sum(WITHHELD.values())
@@ -42,6 +42,7 @@ class Role(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The bits that hide a resource from it."""
         bits = UNKNOWN | _without(self.read) | sum(bit for code, bit in WITHHELD.items() if code not in self.sees)
         bits |= 0 if self.unqualified else UNQUALIFIED
+        bits |= WORKER_UNCLEAR if self.opposed_by or self.own_record else 0
         return bits | NOT_A_MODEL if self.models_only else bits
 
     def closed(self) -> int:

@@ -24,6 +24,8 @@ UNQUALIFIED: Final = 1 << 9
 """Nobody has said under which heading it stands."""
 IDENTITY: Final = 1 << 10
 """The Patient himself: who he is, which no opposition conceals."""
+WORKER_UNCLEAR: Final = 1 << 11
+"""It names several workers, one whom nobody can follow, or none: whether one of them opposes cannot be asked."""
 NON_TRANSMISSIBLE: Final = 1 << 16
 """Personal notes and what third persons told: CSP R4127-45, R4624-45-7."""
 QUARANTINE: Final = 1 << 17
@@ -61,11 +63,15 @@ def _types() -> Mapping[str, int]:
 def access_facts(resource: Mapping[str, Any]) -> AccessFacts:
     """The facts of one resource (its parsed JSON), by its type, its codings and its security labels."""
     name = resource["resourceType"]
-    worker = _worker_of(resource)
+    worker, is_unclear = _worker_of(resource)
     heading = _types().get(name)
     if heading == 0 and worker is None:
         return AccessFacts(OUTSIDE | _withheld(resource), None)
     guard = NOT_A_MODEL | _withheld(resource) | _headings(resource, heading, worker)
+    if is_unclear:
+        guard |= WORKER_UNCLEAR
+    for one in _enclosed(resource):
+        guard |= access_facts(one).guard & sum(WITHHELD.values())
     if name == "Patient":
         guard |= IDENTITY
     elif name == "DocumentReference":
@@ -110,13 +116,56 @@ def _listed(value: Any) -> list[Mapping[str, Any]]:
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
-def _worker_of(resource: Mapping[str, Any]) -> str | None:
+def _worker_of(resource: Mapping[str, Any]) -> tuple[str | None, bool]:
+    """The id of the Patient in whose record it is, and whether that leaves somebody else, or somebody unknown, open."""
     if resource["resourceType"] == "Patient":
-        return resource.get("id")
+        return resource.get("id"), False
+    named, elsewhere = _workers_in(resource)
+    first = next((one for one in _subjects(resource) if one), None)
+    worker = first or (min(named) if len(named) == 1 else None)
+    is_clear = worker is not None and named == {worker} and elsewhere <= named
+    return worker, not is_clear and resource["resourceType"] != "Binary"  # a Binary is seen with what protects it
+
+
+def _subjects(resource: Mapping[str, Any]) -> Iterable[str | None]:
     for element in _NAMES_THE_WORKER:
-        named = resource.get(element)
-        for reference in named if isinstance(named, list) else [named]:
-            target = str(reference.get("reference", "")) if isinstance(reference, dict) else ""
-            if target.startswith("Patient/"):
-                return target.split("/")[1]
-    return None
+        value = resource.get(element)
+        for reference in value if isinstance(value, list) else [value]:
+            if isinstance(reference, dict):
+                yield _patient(str(reference.get("reference", "")))
+
+
+def _workers_in(resource: Mapping[str, Any]) -> tuple[set[str], set[str]]:
+    """The Patients that are named wherever it may be, in the entries of a Bundle too; and those named by an absolute
+    URL or an identifier, who may be anybody.
+    """
+    named: set[str] = set()
+    elsewhere: set[str] = set()
+    pending: list[Any] = [resource]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, list):
+            pending += value
+        elif isinstance(value, dict):
+            target = value.get("reference")
+            if isinstance(target, str) and "Patient/" in target:
+                here = _patient(target)
+                (named if here else elsewhere).add(here or _patient(target[target.rindex("Patient/") :]) or target)
+            elif value.get("type") == "Patient" and target is None:
+                elsewhere.add("?")
+            pending += [inner for inner in value.values() if isinstance(inner, dict | list)]
+    named |= {str(one.get("id")) for one in _enclosed(resource) if one["resourceType"] == "Patient"}
+    return named, elsewhere
+
+
+def _enclosed(resource: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    """The resources in the entries of a Bundle: each could be read by itself."""
+    for entry in _listed(resource.get("entry")) if resource["resourceType"] == "Bundle" else ():
+        inner = entry.get("resource")
+        if isinstance(inner, dict) and "resourceType" in inner:
+            yield inner
+
+
+def _patient(target: str) -> str | None:
+    """The id in a relative reference to a Patient, whichever version it names."""
+    return target.split("/")[1] if target.startswith("Patient/") else None

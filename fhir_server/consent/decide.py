@@ -242,6 +242,11 @@ LOOKING: Final[tuple[_LookRule, ...]] = (
         lambda one: not one.is_hidden_by(facts.UNQUALIFIED),
     ),
     (
+        "worker-unclear",
+        "Whether one of the workers in it opposes cannot be asked (R4624-45-6)",
+        lambda one: not one.is_hidden_by(facts.WORKER_UNCLEAR),
+    ),
+    (
         "opposed",
         "The worker opposes that this role sees his record (R4624-45-6)",
         _of_role(lambda role, one: bool(one.guard & facts.IDENTITY) or not set(role.opposed_by) & set(one.opposed)),

@@ -21,6 +21,8 @@ from fhir_server.r4.resource_types import TYPE_NUMBER
 
 DEEPEST: Final = 50
 """Objects within objects that are accepted; FHIR names no limit, and no document of the trade comes near."""
+MOST_PROBLEMS: Final = 1000
+"""Beyond so many the rest of an object or array is not looked at: each is carried through every level above it."""
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9]{0,63}")
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+")
@@ -65,7 +67,7 @@ FOREIGN_TYPE: Final = Problem(".resourceType", "structure", "must be a resource 
 
 
 def check(resource: object) -> list[Issue]:
-    """Every way in which this parsed JSON is not a resource of R4; empty when it is one.
+    """The ways in which this parsed JSON is not a resource of R4, a thousand at most; empty when it is one.
 
     Takes what a JSON parser gives (dict, list, str, int, float, bool, None) and never raises. Severity is always
     `error`; `code` is an R4 issue code; `expression` is the place (`DocumentReference.content[0].attachment`). No text
@@ -190,6 +192,8 @@ class _Shape:
             field = fields.get(name)
             if field is None:
                 problems.append(_unknown(name))
+                if len(problems) >= MOST_PROBLEMS:
+                    break
                 continue
             form, examine, quick, label, choice = field
             if form == _VALUE:
@@ -203,6 +207,8 @@ class _Shape:
                 for n, one in enumerate(item):
                     if found := examine(one, around, depth + 1):
                         problems += [Problem(f".{label}[{n}]{place}", code, text) for place, code, text in found]
+                        if len(problems) >= MOST_PROBLEMS:
+                            return problems[:MOST_PROBLEMS]
             elif form != _TYPE and (found := _RARE[form](examine, item, value, name, around, depth)):
                 problems += [Problem(f".{label}{place}", code, text) for place, code, text in found]
             if choice:
@@ -283,6 +289,8 @@ def _check_values(examine: Check, items: Any, value: Any, name: str, _around: Su
             problems.append(Problem(f"[{n}]", *fault))
         elif type(beside) is not list or n >= len(beside) or beside[n] is None:
             problems.append(HOLE._replace(place=f"[{n}]"))
+        if len(problems) >= MOST_PROBLEMS:
+            break
     return problems
 
 
@@ -320,6 +328,8 @@ def _check_siblings(
         else:
             found = _check_sibling(examine, item, {} if alone else {"": True}, "_", around, depth)
         problems += [Problem(f"[{n}]{place}", code, text) for place, code, text in found or ()]
+        if len(problems) >= MOST_PROBLEMS:
+            break
     return problems
 
 

@@ -13,9 +13,11 @@ import stat
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import orjson
 import structlog
 
 from fhir_server.caller import UNTOLD, Caller, Standing
@@ -29,16 +31,21 @@ from fhir_server.records.import_run import Importer
 from fhir_server.records.protection import Protection
 from fhir_server.scopes import constraints_of
 from fhir_server.settings import Settings
+from fhir_server.sight import Sight, own_hash
 from fhir_server.store.access_log import AccessLog, insert_accesses
 from fhir_server.store.blobs import CHUNK
 from fhir_server.store.bulk_jobs import BulkJobs, ExportFile, Input, Job, Stopped, add_job
+from fhir_server.store.clients import Clients
 from fhir_server.store.database import Database
 from fhir_server.store.moments import Moments
 from fhir_server.store.resources import Resources
+from mappings.access_facts import access_facts
 
 log = structlog.get_logger(__name__)
 
 POSTED = "input.ndjson"
+MOST_WITHHELD = 1000
+"""Of so many that are out of sight it is asked whether they were before; of more it is taken for granted."""
 ERRORS = re.compile(r"errors\.(\d{1,6})\.ndjson")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-]{0,199}")
 _JOB_ID = re.compile(r"[0-9a-f]{32}")
@@ -64,7 +71,7 @@ class Bulk:
         self._accesses = accesses
         self._settings = settings
         self._exporter = Exporter(self.jobs, Moments(database), Protection(Resources(database)), settings.public_base)
-        self._importer = Importer(database, self.jobs, blobs, settings)
+        self._importer = Importer(database, self.jobs, blobs, settings, jobs)
 
     async def ask_export(self, caller: Caller, wanted: Wanted, request_id: str, text: str) -> str:
         """A new export of what this moment holds; its id. `text` is the request as the trail may keep it."""
@@ -125,6 +132,7 @@ class Bulk:
         if job.state != "complete" or not found:
             raise NotFound("This job has no such file")
         _must_read_file(caller, job, TYPE_NAME[found[0].type])
+        await self._must_still_see(caller, job, found[0].type)
         await self._accesses.append(
             audit.access(
                 caller,
@@ -135,6 +143,25 @@ class Bulk:
             )
         )
         return found[0], self._folder(job_id) / name
+
+    async def _must_still_see(self, caller: Caller, job: Job, type_number: int) -> None:
+        """A file is as old as its export: what was taken from the caller since is not handed out with it.
+
+        Raises Forbidden where his role sees less than it did, or something that may be in the file was withheld.
+        """
+        sight, given = caller.sight("r"), job.caller
+        before = Sight(given.get("hidden", 0), tuple(given.get("rights", ())), given.get("only"))
+        team, lifted = given.get("team"), given.get("lifted", ())
+        less = sight.hidden & ~before.hidden or set(sight.rights) - set(before.rights) or sight.only != before.only
+        if sight.team is not None:
+            less = less or team is None or set(team) - set(sight.team) or set(lifted) - set(sight.lifted)
+        if not less and await self.jobs.opposed_since(job, sight):
+            less = True
+        if not less:
+            then = await self.jobs.hidden_since(job, type_number, sight, MOST_WITHHELD)
+            less = len(then) == MOST_WITHHELD or any(map(partial(_was_seen, before), then))
+        if less:
+            raise Forbidden("What may be in this file was withheld from you since it was exported: export again")
 
     async def run(self, job_id: str) -> None:
         """Work on a job until it is over. Raises Unavailable or Conflict: then it is to be run again."""
@@ -177,7 +204,7 @@ class Bulk:
             tuple(given["scopes"]),
             given.get("purpose"),
             given.get("worker"),
-            given.get("delegated", False),
+            await self._is_delegated(given),
             given.get("professional"),
             standing=_standing(given.get("standing")),
         )
@@ -193,6 +220,12 @@ class Bulk:
         if job.kind == "import":
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         log.info("bulk job complete", job=job.job_id, kind=job.kind)
+
+    async def _is_delegated(self, given: dict[str, Any]) -> bool:
+        """Whether the delegation of whoever asked is in force still."""
+        if not given.get("delegated"):
+            return False
+        return await Clients(self._database).is_delegated(given.get("professional") or given["client_id"])
 
     async def _fail(self, job: Job, problem: str) -> None:
         await self.jobs.settle(job.job_id, "failed", problem=problem, expires=datetime.now(UTC) + self._keeping)
@@ -221,6 +254,7 @@ class Bulk:
             "delegated": caller.delegated,
             "professional": caller.professional,
             "standing": asdict(caller.standing),
+            **caller.sight("r").as_parameters(),
         }
         async with self._database.transaction() as connection:
             await add_job(
@@ -242,6 +276,11 @@ class Bulk:
     @property
     def _keeping(self) -> timedelta:
         return timedelta(hours=self._settings.export_hours)
+
+
+def _was_seen(sight: Sight, doc: bytes) -> bool:
+    guard, worker = access_facts(orjson.loads(doc))
+    return sight.covers(guard, own_hash(f"Patient/{worker}") if worker else None, ())
 
 
 def progress_of(job: Job, inputs: Iterable[Input]) -> tuple[str, float]:

@@ -121,7 +121,8 @@ class Exporter:
         return [
             one
             for one in seen
-            if one.type != BINARY or one.doc is None or (await self.protection.of_document(caller, one.doc)).allowed
+            if await self.protection.of_then(caller, one.doc)
+            and (one.type != BINARY or one.doc is None or (await self.protection.of_document(caller, one.doc)).allowed)
         ]
 
     async def _within_bounds(self, sight: Sight, versions: Sequence[Version]) -> list[Version]:

@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+import orjson
+
 from fhir_server.caller import Caller
 from fhir_server.outcomes import Forbidden
 from fhir_server.r4.resource_types import RESOURCE_TYPES, TYPE_NAME, TYPE_NUMBER
@@ -57,9 +59,13 @@ async def of_instance(archive: Archive, caller: Caller, resource_type: str, reso
         docs = [current.doc or b"{}"] + [_document_of(one) for one in versions]
         verdict = await archive.protection.of_documents(caller, docs)
         await archive.worker_of(verdict, caller, "history-instance", asked.request_id, resource_id)
-    page, following = _cut(versions, asked)
-    page = _met(page, span)
-    total = counted if resource_type not in span.sight.bounds else _of_whole(page, following, asked)
+    met, following = _cut(versions, asked)
+    seen = [one for one in met if await archive.protection.of_then(caller, _document_of(one))]
+    page = _met(seen, span)
+    if resource_type in span.sight.bounds:
+        total = _of_whole(page, following, asked)
+    else:
+        total = counted if len(seen) == len(met) else None
     await _trace(archive, caller, "history-instance", page, asked, (resource_type, resource_id))
     return Chapter(page, following, total)
 
@@ -117,7 +123,7 @@ def _cut(versions: Sequence[Past], asked: Asked) -> tuple[tuple[Past, ...], Mome
 
 
 def _document_of(one: Past) -> bytes:
-    return one.doc or one.last or b"{}"
+    return one.doc or one.last or orjson.dumps({"resourceType": TYPE_NAME[one.type]})
 
 
 async def _verdict(archive: Archive, caller: Caller, one: Past) -> Verdict:
@@ -128,6 +134,8 @@ async def _verdict(archive: Archive, caller: Caller, one: Past) -> Verdict:
 
 
 async def _may_see(archive: Archive, caller: Caller, one: Past) -> bool:
+    if not await archive.protection.of_then(caller, _document_of(one)):
+        return False
     return (await _verdict(archive, caller, one)).allowed
 
 

@@ -23,11 +23,14 @@ from fhir_server.r4.search_parameters import REGISTRY, Known
 from fhir_server.r4.subjects import patient_in
 from fhir_server.records.render import Rendering, renderer, without_member
 from fhir_server.records.validation import parse_json, validate
-from fhir_server.records.write import new_id
+from fhir_server.records.withdrawal import Concerned
+from fhir_server.records.write import new_id, refuse_what_the_law_does_not_give
+from fhir_server.store.author import may_not_write
 from fhir_server.store.bulk_load import Apart, Deferred, Forward, Packer, Prepared, Refusal, Special, Stamp, new_stamp
 from fhir_server.store.commit import Write
 from fhir_server.store.labels import labels_of
 from fhir_server.store.search_index import rows_of
+from mappings.access_facts import access_facts
 
 BYTES_PER_CHUNK: Final = 8 * 1024 * 1024
 NOT_IMPORTED: Final = frozenset({"AuditEvent", "OperationOutcome", "Parameters"})
@@ -57,11 +60,14 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What holds for every line of a file: its type where one was named, who writes, the longest line."""
+    """What holds for every line of a file: its type where one was named, who writes, the longest line; `closed` are the
+    bits of what he may not write, by the table of roles that is in force.
+    """
 
     type: str | None
     caller: Caller
     longest: int
+    closed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +150,8 @@ class _Work:
         resource, rendered = self._resource(body)
         identity = resource.get("id") or resource.setdefault("id", new_id())
         number = TYPE_NUMBER[resource["resourceType"]]
+        if line.number in self._special.refused or access_facts(resource).guard & self._terms.closed:
+            raise may_not_write(f"{resource['resourceType']}/{identity}")
         self._refer(line, resource)
         twins = self.prepared.identities.setdefault((number, identity), [])
         twins.append(line.number)
@@ -168,6 +176,7 @@ class _Work:
         validate(resource)
         if not (terms.caller.may_wholly("c", kind) and terms.caller.may_wholly("u", kind)):
             raise Forbidden(f"No scope of this client allows 'c' and 'u' on every {kind}")
+        refuse_what_the_law_does_not_give([(resource, None)])
         return resource, body
 
     def _refer(self, line: Line, resource: dict[str, Any]) -> None:
@@ -195,6 +204,9 @@ class _Work:
         if data is not None:
             body = without_member(body, "data")
             self.prepared.blobs[line.number] = pybase64.b64decode(data, validate=True)
+        concerned = Concerned([(identity, resource)])
+        self.prepared.withheld += concerned.documents
+        self.prepared.consenting += concerned.patients
         rendering = renderer(body, TYPE_NAME[number], identity)
         rows = rows_of(resource)
         if data is not None or is_twin or line.number in self._special.apart:

@@ -12,9 +12,11 @@ from collections import deque
 from collections.abc import AsyncGenerator, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from fhir_server.caller import Caller
+from fhir_server.outbox.jobs import Jobs
 from fhir_server.outcomes import BusinessRule, NotFound
 from fhir_server.ports import BlobStore
 from fhir_server.r4.resource_types import TYPE_NAME
@@ -22,6 +24,8 @@ from fhir_server.r4.search_parameters import REGISTRY
 from fhir_server.records import audit
 from fhir_server.records.import_lines import BYTES_PER_CHUNK, Chunk, Line, Task, Terms, begin, prepare
 from fhir_server.records.render import instant
+from fhir_server.records.withdrawal import ask_again
+from fhir_server.records.write import author_of
 from fhir_server.settings import Settings
 from fhir_server.store.bulk_jobs import BulkJobs, Input, Job
 from fhir_server.store.bulk_load import (
@@ -55,6 +59,7 @@ class Importer:
     jobs: BulkJobs
     blobs: BlobStore
     settings: Settings
+    orders: Jobs
 
     async def run(self, job: Job, caller: Caller, folder: Path) -> None:
         """Take in every file of a job, from where it is. Raises Stopped, Unavailable, and NotFound or BusinessRule for
@@ -146,7 +151,7 @@ class _Reader:
 
     def _terms(self, one: Input) -> Terms:
         name = TYPE_NAME[one.type] if one.type is not None else None
-        return Terms(name, self._caller, self._of.settings.max_body_mb * 1024 * 1024)
+        return Terms(name, self._caller, self._of.settings.max_body_mb * 1024 * 1024, self._caller.closed)
 
     async def _write(self, one: Input, terms: Terms, chunk: Chunk, task: asyncio.Task[Prepared]) -> None:
         progress = Progress(self._job.job_id, one.position, chunk.start, chunk.start + chunk.length)
@@ -157,7 +162,17 @@ class _Reader:
             special: Special | None = prepared.special
             if prepared.known == REGISTRY.version:  # else search parameters came meanwhile
                 await self._keep_blobs(prepared)
-                special = await load(self._of.database, prepared, progress, self._trace, instant)
+                special = await load(
+                    self._of.database,
+                    prepared,
+                    progress,
+                    self._trace,
+                    instant,
+                    author=author_of(self._caller),
+                    alongside=partial(
+                        ask_again, jobs=self._of.orders, documents=prepared.withheld, patients=prepared.consenting
+                    ),
+                )
             if special is None:
                 self._statistics.wrote(prepared.count + len(prepared.apart))
                 return

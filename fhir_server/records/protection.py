@@ -5,7 +5,7 @@ Binary. What cannot be asked (deleted, elsewhere, unknown) allows nobody.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
@@ -13,7 +13,9 @@ from fhir_server.caller import Caller
 from fhir_server.r4.references import is_local
 from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.r4.subjects import patient_in_bytes
+from fhir_server.sight import own_hash
 from fhir_server.store.resources import Resources, Stored
+from mappings.access_facts import IDENTITY, WORKER_UNCLEAR, access_facts
 
 BINARY = "Binary"
 LONGEST_CHAIN = 5  # a Binary may be protected by a Binary
@@ -66,6 +68,21 @@ class Protection:
                 return Verdict(caller.may("r", target[0]), patient)
             doc = protector.doc
         return Verdict(allowed=False)
+
+    async def of_then(self, caller: Caller, doc: bytes | None) -> bool:
+        """May the caller see a version by whom it is about? It may have been in the record of another worker than its
+        resource is now, and he is asked as of now. Whether the resource is in sight is another question.
+        """
+        sight = caller.sight("r")
+        if doc is None or (not sight.rights and sight.only is None and sight.team is None):
+            return True
+        facts = access_facts(orjson.loads(doc))
+        if facts.worker is None:
+            return not facts.guard & WORKER_UNCLEAR
+        worker = await self.resources.read(TYPE_NUMBER["Patient"], facts.worker)
+        guard = facts.guard & (IDENTITY | WORKER_UNCLEAR)
+        held = worker.held if worker else ()
+        return replace(sight, hidden=WORKER_UNCLEAR).covers(guard, own_hash(f"Patient/{facts.worker}"), held)
 
     async def _document_of(self, stored: Stored) -> bytes:
         if stored.doc is not None:

@@ -96,6 +96,9 @@ class Archive:
         if resource_type in caller.sight("r").bounds:  # what scopes no longer allow now, they do not as it was
             now = await self.resources.read(number, resource_id)
             await self.must_see(caller, "vread", request_id, resource_type, now)
+        if found and not await self.protection.of_then(caller, found.doc):
+            await self._trace_refusal(caller, "vread", request_id, resource_type, found)
+            raise absent(resource_type, resource_id)
         if resource_type == BINARY:  # what protects it now protects what it was too
             known = [one for one in (await self.resources.read(number, resource_id), found) if one]
             owner = await self.owner_of_binary(caller, "vread", request_id, resource_id, known)
@@ -146,6 +149,12 @@ class Archive:
         """
         if found is None or found.is_in(caller.sight("r")):
             return
+        await self._trace_refusal(caller, interaction, request_id, resource_type, found)
+        raise absent(resource_type, found.id)
+
+    async def _trace_refusal(
+        self, caller: Caller, interaction: str, request_id: str, resource_type: str, found: Stored
+    ) -> None:
         await self.accesses.append(
             audit.access(
                 caller,
@@ -157,7 +166,6 @@ class Archive:
                 patient_id=patient_in_bytes(resource_type, found.id, found.doc or b""),
             )
         )
-        raise absent(resource_type, found.id)
 
     async def current(
         self, caller: Caller, resource_type: str, resource_id: str, *permissions: Permission

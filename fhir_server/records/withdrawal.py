@@ -4,7 +4,7 @@ A delivery asks consent and the rules at its last moment. One that waits for its
 the transaction that changes the document or the Consent: so it is withheld in seconds, with its reason.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from fhir_server.outbox.jobs import Jobs
@@ -34,4 +34,10 @@ class Concerned:
 
     async def ask_again(self, connection: Connection, jobs: Jobs) -> None:
         """Have every delivery of these that has not left decided upon now."""
-        await jobs.defer_dispatch(connection, await waiting_deliveries(connection, self.documents, self.patients))
+        await ask_again(connection, jobs, self.documents, self.patients)
+
+
+async def ask_again(connection: Connection, jobs: Jobs, documents: Sequence[str], patients: Sequence[str]) -> None:
+    """Have every delivery of these documents, and of these workers, that has not left decided upon now."""
+    if documents or patients:
+        await jobs.defer_dispatch(connection, await waiting_deliveries(connection, documents, patients))

@@ -171,7 +171,7 @@ class Door:
         """
         for one in incoming:
             _must(caller, one)
-        _refuse_what_the_law_does_not_give(incoming)
+        refuse_what_the_law_does_not_give((one.resource, one.where) for one in incoming if one.method != "delete")
         queries = {
             number: query_of(caller, one.type, one.condition, one.where)
             for number, one in enumerate(incoming)
@@ -414,13 +414,17 @@ def _with_proofs(caller: Caller, incoming: Sequence[Incoming], alongside: Alongs
     return both
 
 
-def _refuse_what_the_law_does_not_give(incoming: Sequence[Incoming]) -> None:
-    """Raises BusinessRule for a Consent that exercises no right of a worker (R4624-45-6, -8), with the article."""
+def refuse_what_the_law_does_not_give(resources: Iterable[tuple[Mapping[str, Any], str | None]]) -> None:
+    """Raises BusinessRule for a Consent that exercises no right of a worker (R4624-45-6, -8), with the article.
+
+    `resources` are those to be written, each with its place in a Bundle.
+    """
     faults = [
-        Issue("error", "business-rule", text, place)
-        for one in incoming
-        if one.type == "Consent" and one.method != "delete"
-        for place, text in refusals(one.resource)
+        issue
+        for resource, where in resources
+        if resource["resourceType"] == "Consent"
+        for place, text in refusals(resource)
+        for issue in BusinessRule(text, expression=place).within(where).issues
     ]
     if faults:
         raise BusinessRule(issues=faults)

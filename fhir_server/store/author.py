@@ -37,10 +37,15 @@ class Author:
         `after` (None: it is deleted). `name` is that of the resource, for the text.
         """
         if ((before or 0) | (after or 0)) & self.closed:
-            raise Forbidden(f"This role may not write what stands under the headings of {name} (R4624-45-5)")
+            raise may_not_write(name)
         was_withheld = bool((before or 0) & NON_TRANSMISSIBLE)
         if was_withheld and after is not None and not after & NON_TRANSMISSIBLE and not self.recalls:
             raise Forbidden(f"Only the médecin du travail makes {name} transmissible again")
+
+
+def may_not_write(name: str) -> Forbidden:
+    """In the same words whether something is hidden there, or whether nothing is and this role may write none."""
+    return Forbidden(f"This role may not write {name}, or not under its headings (R4624-45-5)")
 
 
 THE_SERVICE: Final = Author()

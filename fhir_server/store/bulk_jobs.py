@@ -9,6 +9,7 @@ from psycopg.types.json import Jsonb
 from xxhash import xxh3_64_intdigest
 
 from fhir_server.outcomes import Conflict
+from fhir_server.sight import Sight
 from fhir_server.store import queries
 from fhir_server.store.access_log import AccessRow, insert_accesses
 from fhir_server.store.database import Connection, Database
@@ -102,6 +103,22 @@ class BulkJobs:
 
     async def files(self, job_id: str) -> list[ExportFile]:
         return [ExportFile(*row) for row in await self._rows("files_of", job_id)]
+
+    async def hidden_since(self, job: Job, type_number: int, sight: Sight, limit: int) -> list[bytes]:
+        """Of what the export of a job may hold of a type and is out of sight now: as it was then, at most so many.
+
+        What was not written again is not among them: of that only an opposition can have taken the sight.
+        """
+        asked = {"at": job.at, "type": type_number, "until": job.until, "limit": limit, **sight.as_parameters()}
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(SQL["hidden_since"], asked)
+            return [row[0] for row in await cursor.fetchall()]
+
+    async def opposed_since(self, job: Job, sight: Sight) -> bool:
+        """Whether a worker exercises, since the moment of a job, a right that keeps his record from this sight."""
+        if not sight.rights:
+            return False
+        return (await self._rows("opposed_since", list(sight.rights), job.at, job.at))[0][0]
 
     async def inputs(self, job_id: str) -> list[Input]:
         return [Input(*row) for row in await self._rows("inputs_of", job_id)]

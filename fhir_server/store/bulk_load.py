@@ -7,7 +7,7 @@ b-tree come together: packed rows, since bytes are compared thrice as fast as tu
 
 import secrets
 import struct
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
@@ -19,6 +19,7 @@ from fhir_server.outcomes import Conflict
 from fhir_server.r4.resource_types import TYPE_NAME
 from fhir_server.store import index_rows, queries
 from fhir_server.store.access_log import AccessRow
+from fhir_server.store.author import Author
 from fhir_server.store.bulk_jobs import Stopped, trace_subjects
 from fhir_server.store.commit import SQL as RESOURCES
 from fhir_server.store.commit import Write, write_within
@@ -173,10 +174,13 @@ class Deferred(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Special:
-    """Which lines of a chunk are not simply new: those written apart, and those left out for what they refer to."""
+    """Which lines of a chunk are not simply new: those written apart, those left out for what they refer to, and those
+    refused since what is there is out of sight.
+    """
 
     apart: frozenset[int] = frozenset()
     left_out: frozenset[int] = frozenset()
+    refused: frozenset[int] = frozenset()
 
 
 @dataclass(slots=True)
@@ -202,6 +206,9 @@ class Prepared:
     refusals: list[Refusal] = field(default_factory=list)
     patients: set[str] = field(default_factory=set)
     labels: set[Label] = field(default_factory=set)
+    withheld: list[str] = field(default_factory=list)
+    consenting: list[str] = field(default_factory=list)
+    """DocumentReferences that are withheld and Patients whose Consents are brought: what waits is decided upon anew."""
     known: int = 0
     """The version of the search parameters by which the index rows were made."""
 
@@ -224,9 +231,16 @@ async def new_rids(database: Database, count: int) -> list[int]:
 
 
 async def load(
-    database: Database, prepared: Prepared, progress: Progress, trace: AccessRow, instant: Callable[[datetime], str]
+    database: Database,
+    prepared: Prepared,
+    progress: Progress,
+    trace: AccessRow,
+    instant: Callable[[datetime], str],
+    *,
+    author: Author,
+    alongside: Callable[[Connection], Awaitable[None]],
 ) -> Special | None:
-    """Take a chunk in, all or nothing, and with it the note that it is done.
+    """Take a chunk in, all or nothing, and with it the note that it is done and what is written `alongside`.
 
     Answers with what is special about its lines where they were prepared otherwise: then nothing is written. Raises
     Stopped where the job is gone or somebody else has done this chunk, Conflict when others are in the way for long.
@@ -234,20 +248,26 @@ async def load(
     for _ in range(ATTEMPTS):
         try:
             async with database.transaction() as connection:
-                special, missing = await _look(connection, prepared, progress)
+                special, missing = await _look(connection, prepared, progress, author)
                 if special != prepared.special:
                     return special
                 await _write(connection, prepared, progress, missing, trace, instant)
+                await alongside(connection)
         except (errors.UniqueViolation, errors.DeadlockDetected):  # somebody wrote the same identity: look again
             continue
         return None
     raise Conflict("Others keep writing the same identities")
 
 
-async def _look(connection: Connection, prepared: Prepared, progress: Progress) -> tuple[Special, set[Key]]:
+async def _look(
+    connection: Connection, prepared: Prepared, progress: Progress, author: Author
+) -> tuple[Special, set[Key]]:
     """Which lines meet what is there, or refer to what is not; and what that is."""
     columns = _columns(prepared.identities)
-    there = {(t, i) for t, i in await _fetch(connection, "there", columns)} if prepared.identities else set[Key]()
+    rows = await _fetch(connection, "there", columns) if prepared.identities else []
+    there = {(row[0], row[1]) for row in rows}
+    hidden = {(row[0], row[1]) for row in rows if not author.sight.covers(*row[2:])}
+    refused = prepared.special.refused.union(*(prepared.identities[key] for key in hidden))
     apart = {line for key in there for line in prepared.identities[key]}
     apart |= {line for lines in prepared.identities.values() for line in lines[1:]}
     apart |= {one.line for one in prepared.apart}
@@ -260,7 +280,8 @@ async def _look(connection: Connection, prepared: Prepared, progress: Progress) 
         rows = await _fetch(connection, "deferred_identities", (*_columns(sorted(unknown)), progress.job_id))
         known |= {(row[0], row[1]) for row in rows}
     left_out, missing = _closure(prepared, known)
-    return Special(frozenset(apart - left_out), frozenset(left_out)), missing
+    left_out -= refused
+    return Special(frozenset(apart - left_out - refused), frozenset(left_out), refused), missing
 
 
 def _closure(prepared: Prepared, known: set[Key]) -> tuple[set[int], set[Key]]:

@@ -29,13 +29,13 @@ from fhir_server.outcomes import (
     PreconditionRequired,
     VersionConflict,
 )
-from fhir_server.r4.references import is_local
+from fhir_server.r4.references import is_local, literal_targets
 from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
 from fhir_server.r4.search_parameters import REGISTRY
 from fhir_server.sight import Bound
 from fhir_server.store import index_rows, queries
 from fhir_server.store.access_log import AccessRow, insert_accesses
-from fhir_server.store.author import THE_SERVICE, Author
+from fhir_server.store.author import THE_SERVICE, Author, may_not_write
 from fhir_server.store.batching import Batcher
 from fhir_server.store.bounds import rows_meet
 from fhir_server.store.custom_parameters import CustomParameters
@@ -143,6 +143,10 @@ class _Current:
         if self.doc is None or write.render is None or self.blob_sha256 != write.blob_sha256:
             return False
         return write.render(self.version, self.updated) == self.doc
+
+
+_Known = Mapping[Key, Any]
+"""What references lead to and is there: the guard, the worker and his oppositions of each."""
 
 
 class _Overlaps(Exception):
@@ -313,17 +317,17 @@ async def _load_current(connection: Connection, planned: Iterable[_Planned]) -> 
     return {(type_number, resource_id): _Current(*row) for type_number, resource_id, *row in await cursor.fetchall()}
 
 
-async def _load_references(connection: Connection, planned: Iterable[_Planned]) -> set[Key]:
+async def _load_references(connection: Connection, planned: Iterable[_Planned]) -> _Known:
     entries = list(planned)
     keys = {(t, i) for entry in entries for write in entry.plan.writes for _, t, i in write.references}
     if not keys:
-        return set()
+        return {}
     ordered = sorted(keys)
     cursor = await connection.execute(SQL["existing"], ([key[0] for key in ordered], [key[1] for key in ordered]))
-    return {(row[0], row[1]) for row in await cursor.fetchall()}
+    return {(type_number, resource_id): facts for type_number, resource_id, *facts in await cursor.fetchall()}
 
 
-def _check(writes: Sequence[Write], current: dict[Key, _Current], known: set[Key], author: Author) -> None:
+def _check(writes: Sequence[Write], current: dict[Key, _Current], known: _Known, author: Author) -> None:
     """Does the database allow this unit? Raises the Failure that says why not."""
     here = {(write.type, write.id) for write in writes if write.render}
     gone = {(write.type, write.id) for write in writes if not write.render}
@@ -338,12 +342,24 @@ def _check(writes: Sequence[Write], current: dict[Key, _Current], known: set[Key
         faults = [
             Issue("error", "not-found", f"{TYPE_NAME[t]}/{i} does not exist on this server", where)
             for where, t, i in write.references
-            if (t, i) not in here and ((t, i) not in known or (t, i) in gone)
+            if (t, i) not in here and ((t, i) in gone or not _may_refer(author, found, (t, i), known))
         ]
         if faults:
             missing.extend(DanglingReference(issues=faults).within(write.where).issues)
     if missing:
         raise DanglingReference(issues=missing)
+
+
+def _may_refer(author: Author, found: _Current | None, target: Key, known: _Known) -> bool:
+    """What is out of sight is not there, or guesses would find it; but what a resource refers to already may stay."""
+    if target not in known:
+        return False
+    if author.sight.covers(*known[target]):
+        return True
+    before = orjson.loads(found.doc) if found and found.doc else {}
+    return any(
+        (local := is_local(one)) and (TYPE_NUMBER[local[0]], local[1]) == target for one in literal_targets(before)
+    )
 
 
 async def write_within(connection: Connection, writes: Sequence[Write], updated: datetime) -> list[Written]:
@@ -357,7 +373,7 @@ def _check_author(write: Write, found: _Current | None, author: Author) -> None:
     """Before anything else is said of what is there. Raises Forbidden."""
     name = f"{TYPE_NAME[write.type]}/{write.id}"
     if found and not author.sight.covers(found.guard, found.worker, found.held):
-        raise Forbidden(f"This role may not write {name}")
+        raise may_not_write(name)
     before = found.guard if found and not found.deleted else None
     author.must_write(name, before, write.rows.guard if write.render else None)
     if write.bound:
@@ -393,10 +409,10 @@ async def _check_protectors(
                 or there[0].doc is None
                 or not author.may_be_told_of(there[0].type, *there[0].access, there[0].doc)
             ):
-                raise Forbidden(f"This role may not write Binary/{write.id}")
+                raise may_not_write(f"Binary/{write.id}")
             doc = there[0].doc if there[0].type == BINARY else None
         else:
-            raise Forbidden(f"This role may not write Binary/{write.id}")
+            raise may_not_write(f"Binary/{write.id}")
 
 
 async def _check_referrers(connection: Connection, writes: Sequence[Write], author: Author) -> None:

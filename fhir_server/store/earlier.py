@@ -21,7 +21,6 @@ import orjson
 from fhir_server.outcomes import TooCostly
 from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
 from fhir_server.r4.search_criteria import SearchQuery
-from fhir_server.r4.subjects import patient_in_bytes
 from fhir_server.sight import Sight
 from fhir_server.store import index_rows, queries
 from fhir_server.store.bounds import meets
@@ -29,6 +28,7 @@ from fhir_server.store.database import Connection
 from fhir_server.store.ordering import Place
 from fhir_server.store.search_index import rows_of
 from fhir_server.store.statement import Earlier, Reader, Statement
+from mappings.access_facts import WORKER_UNCLEAR, access_facts
 
 SQL: Final = queries.load("earlier")
 MOST_CHANGED: Final = 2000
@@ -53,8 +53,10 @@ class _Changed(NamedTuple):
 
     @property
     def is_of_the_same_worker(self) -> bool:
-        whose = patient_in_bytes(TYPE_NAME[self.type], self.id, self.then or b"")
-        return whose in (None, patient_in_bytes(TYPE_NAME[self.type], self.id, self.now))
+        then, now = access_facts(orjson.loads(self.then or b"{}")), access_facts(orjson.loads(self.now))
+        if then.guard & ~now.guard & WORKER_UNCLEAR:
+            return False
+        return then.worker in (None, now.worker)
 
 
 async def as_seen(connection: Connection, searched: Sequence[SearchQuery], after: Place) -> Reader:

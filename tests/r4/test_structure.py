@@ -2,6 +2,7 @@
 
 import copy
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -397,3 +398,23 @@ def test_issues_can_be_written_as_json() -> None:
     issues = check({"resourceType": "Patient", "\ud800": 1})
     assert json.dumps([issue.expression for issue in issues], ensure_ascii=False).encode()
     assert issues
+
+
+@pytest.mark.parametrize(
+    "leaves",
+    [
+        [{"url": "x", "valueString": 1}] * 300_000,
+        [{f"x{n}": n for n in range(300_000)}],
+        [{"url": "x", "valueHumanName": {"given": [1] * 300_000}}],
+        [{"url": "x", "valueHumanName": {"_given": [{"x": 1}] * 300_000}}],
+    ],
+)
+def test_what_is_wrong_everywhere_is_not_told_everywhere(leaves: list[Any]) -> None:
+    """Each fault is carried through every level above it: a body of some megabytes would hold up the server."""
+    value: Any = leaves
+    for _ in range(40):
+        value = [{"url": "x", "extension": value}]
+    began = time.process_time()
+    faults = check({"resourceType": "Basic", "code": {"text": "x"}, "extension": value})
+    assert 0 < len(faults) <= 1001
+    assert time.process_time() - began < 1

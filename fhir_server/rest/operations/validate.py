@@ -138,7 +138,7 @@ async def _about_mode(question: Question, caller: Caller, service: Service) -> l
     resource = question.resource or {}
     if mode == "update" and resource.get("id") != question.resource_id:
         return [Issue("error", "invalid", "The id in the body is not the id in the URL", f"{name}.id")]
-    return await _dangling(resource, service)
+    return await _dangling(resource, caller, service)
 
 
 async def _about_deletion(question: Question, caller: Caller, service: Service) -> list[Issue]:
@@ -151,11 +151,12 @@ async def _about_deletion(question: Question, caller: Caller, service: Service) 
     return []
 
 
-async def _dangling(resource: Mapping[str, Any], service: Service) -> list[Issue]:
+async def _dangling(resource: Mapping[str, Any], caller: Caller, service: Service) -> list[Issue]:
     """References to this server that lead nowhere: a write would be refused for them."""
     local = [(place, target) for place, text in literal_references(resource) if (target := is_local(text))]
     keys = sorted({(TYPE_NUMBER[name], target) for _, (name, target) in local})
-    there = {(one.type, one.id) for one in await service.archive.resources.read_many(keys) if not one.deleted}
+    read = await service.archive.resources.read_many(keys)
+    there = {(one.type, one.id) for one in read if not one.deleted and one.is_in(caller.sight())}
     return [
         Issue("error", "not-found", f"{name}/{target} does not exist on this server", place)
         for place, (name, target) in local

@@ -103,6 +103,22 @@ on conflict (tenant, job_id, name) do update set resources = excluded.resources,
 -- The files of a job.
 select name, kind, type, resources, size from bulk_file where job_id = %s order by kind desc, type, name
 
+-- name: hidden_since
+-- What an export may hold of a type and is out of sight now, since it was written again after the export's moment: as it was then.
+select h.doc from resource r
+cross join lateral (
+    select h.doc from resource_history h where h.rid = r.rid and h.updated <= %(at)s order by h.version desc limit 1
+) h
+where r.type = %(type)s and r.rid <= %(until)s and r.updated > %(at)s and in_sight(r) is not true and h.doc is not null
+limit %(limit)s
+
+-- name: opposed_since
+-- Does a worker oppose, now, what he did not oppose at that moment?
+select exists (
+    select from opposition o left join resource c on c.rid = o.rid
+    where o.exercised = any(%s) and o.low <= now() and now() < o.high and (o.low > %s or c.updated > %s)
+)
+
 -- name: new_subjects
 -- Those among these workers whom the job had not met before.
 insert into bulk_subject (job_id, patient_id) select %s, unnest(%s::text[]) on conflict do nothing returning patient_id
@@ -134,7 +150,8 @@ update bulk_input set kept = kept + %s, refused = refused + %s where job_id = %s
 
 -- name: there
 -- Which of these (type, id) are there, also as deletions.
-select r.type, r.id from unnest(%s::smallint[], %s::text[]) as asked(type, id)
+select r.type, r.id, r.guard, r.worker, held_of(r)
+from unnest(%s::smallint[], %s::text[]) as asked(type, id)
 join resource r on r.type = asked.type and r.id = asked.id
 
 -- name: deferred_identities

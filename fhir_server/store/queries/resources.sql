@@ -40,7 +40,8 @@ for update
 
 -- name: existing
 -- Which of these (type, id) exist and are not deleted; they cannot be deleted before this transaction ends.
-select r.type, r.id
+select r.type, r.id, r.guard, r.worker,
+       array(select o.exercised from opposition o where o.worker = r.worker and o.low <= now() and now() < o.high)
 from unnest(%s::smallint[], %s::text[]) as asked(type, id)
 join resource r on r.type = asked.type and r.id = asked.id
 where not r.deleted

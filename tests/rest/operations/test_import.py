@@ -13,6 +13,8 @@ from fhir_server.outcomes import Conflict
 from fhir_server.records import import_run
 from fhir_server.settings import Settings
 from fhir_server.store import bulk_load
+from mappings.consent import WORKER_RIGHT
+from terminology import systems
 from tests.rest.operations.bulk import ASYNC, NDJSON, Done, kick_off, lines, ndjson, posted, work, worker
 from tests.support import EVERYTHING, FHIR_JSON, Server, codes, document_reference, found, keep, observation, patient
 
@@ -353,3 +355,43 @@ async def test_no_file_is_read_past_the_longest_line(server: Server, settings: S
     done = Done(url, await operator.get(url))
     assert done.manifest["output"][0]["count"] == 2
     assert [code for code, _ in await refused(operator, done)] == ["too-long"]
+
+
+async def test_an_import_obeys_what_holds_for_every_write(server: Server, operator: httpx.AsyncClient):
+    """What is hidden from an operator is not overwritten, a Consent that is no right of a worker is refused."""
+    doctor = (await server.client(EVERYTHING, role="medecin-travail")).http
+    withheld = {"security": [{"system": systems.SECURITY_TAG, "code": "non-transmissible"}]}
+    await keep(doctor, patient("p"), observation("p", id="note", meta=withheld))
+    consent = {
+        "resourceType": "Consent",
+        "id": "c",
+        "status": "active",
+        "scope": {"coding": [{"code": "patient-privacy"}]},
+        "category": [{"coding": [{"system": WORKER_RIGHT, "code": "ins"}]}],
+        "patient": {"reference": "Patient/p"},
+        "dateTime": "2026-01-01",
+        "policyRule": {"text": "x"},
+        "provision": {"type": "deny"},
+    }
+    done = await bring(
+        server, operator, ndjson([observation("p", id="note"), consent, observation("p", id="new"), patient("p", "B")])
+    )
+    assert [code for code, _ in await refused(operator, done)] == ["forbidden", "business-rule"]
+    assert (await operator.get("/fhir/Observation/note")).status_code == 404
+    assert (await doctor.get("/fhir/Observation/note")).json()["meta"]["versionId"] == "1"
+    assert (await operator.get("/fhir/Observation/new")).status_code == 200
+
+
+async def test_what_an_import_withholds_is_decided_upon_anew(server: Server, operator: httpx.AsyncClient):
+    """A flag that comes by an import stops what waits, as one that comes by an update does."""
+    await keep(operator, patient("p"), document_reference("p", id="d"))
+    await server.rows(
+        "insert into delivery (delivery_id, recipient, document_reference_id, patient_id, state, created, updated)"
+        " values (gen_random_uuid(), 'dmp', 'd', 'p', 'pending', now(), now()) returning 1"
+    )
+    withheld = {"security": [{"system": systems.SECURITY_TAG, "code": "non-transmissible"}]}
+    await bring(server, operator, ndjson([document_reference("p", id="d", meta=withheld)]))
+    waiting = (
+        "select count(*) from procrastinate_jobs j join delivery d on j.args ->> 'delivery_id' = d.delivery_id::text"
+    )
+    assert await server.rows(waiting) == [(1,)]
