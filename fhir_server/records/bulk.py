@@ -35,9 +35,9 @@ from fhir_server.sight import Sight, own_hash
 from fhir_server.store.access_log import AccessLog, insert_accesses
 from fhir_server.store.blobs import CHUNK
 from fhir_server.store.bulk_jobs import BulkJobs, ExportFile, Input, Job, Stopped, add_job
-from fhir_server.store.clients import Clients
 from fhir_server.store.database import Database
 from fhir_server.store.moments import Moments
+from fhir_server.store.persons import Persons
 from fhir_server.store.resources import Resources
 from mappings.access_facts import access_facts
 
@@ -225,7 +225,7 @@ class Bulk:
         """Whether the delegation of whoever asked is in force still."""
         if not given.get("delegated"):
             return False
-        return await Clients(self._database).is_delegated(given.get("professional") or given["client_id"])
+        return (await Persons(self._database).recorded(given.get("professional") or given["client_id"])).delegated
 
     async def _fail(self, job: Job, problem: str) -> None:
         await self.jobs.settle(job.job_id, "failed", problem=problem, expires=datetime.now(UTC) + self._keeping)

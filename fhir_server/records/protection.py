@@ -76,13 +76,13 @@ class Protection:
         sight = caller.sight("r")
         if doc is None or (not sight.rights and sight.only is None and sight.team is None):
             return True
-        facts = access_facts(orjson.loads(doc))
+        facts, hidden = access_facts(orjson.loads(doc)), sight.hidden & WORKER_UNCLEAR
         if facts.worker is None:
-            return not facts.guard & WORKER_UNCLEAR
+            return not facts.guard & hidden
         worker = await self.resources.read(TYPE_NUMBER["Patient"], facts.worker)
         guard = facts.guard & (IDENTITY | WORKER_UNCLEAR)
         held = worker.held if worker else ()
-        return replace(sight, hidden=WORKER_UNCLEAR).covers(guard, own_hash(f"Patient/{facts.worker}"), held)
+        return replace(sight, hidden=hidden).covers(guard, own_hash(f"Patient/{facts.worker}"), held)
 
     async def _document_of(self, stored: Stored) -> bytes:
         if stored.doc is not None:
