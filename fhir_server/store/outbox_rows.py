@@ -22,6 +22,8 @@ class DeliveryRow(NamedTuple):
     remote_id: str | None
     created: datetime
     updated: datetime
+    withdrawn: datetime | None = None
+    """When its document was taken out of the record of this worker, where it was filed by mistake."""
 
 
 async def insert_deliveries(

@@ -81,7 +81,7 @@ union all
 select r.rid, r.type, r.id, v.doc, r.guard, r.worker, held_of(r)
 from resource r
 cross join lateral (
-    select h.updated, h.doc from resource_history h
+    select h.updated, case when not h.withheld then h.doc end as doc from resource_history h
     where h.rid = r.rid and h.updated <= %(at)s order by h.version desc limit 1
 ) v
 where r.rid > %(after)s and r.rid <= %(reach)s and r.type = any(%(types)s::smallint[])

@@ -2,7 +2,7 @@
 -- New deliveries; one that exists already (the same document to the same recipient) is left as it is.
 insert into delivery (delivery_id, recipient, document_reference_id, patient_id, state, created, updated)
 select *, 'pending', %s, %s from unnest(%s::uuid[], %s::text[], %s::text[], %s::text[])
-on conflict (tenant, recipient, document_reference_id) do nothing
+on conflict (tenant, recipient, document_reference_id) where withdrawn is null do nothing
 returning delivery_id::text, recipient
 
 -- name: ask_again
@@ -14,13 +14,13 @@ returning delivery_id::text, recipient
 -- name: read
 -- One delivery.
 select delivery_id::text, recipient, document_reference_id, patient_id, state, attempts, reason, detail, remote_id,
-       created, updated
+       created, updated, withdrawn
 from delivery where delivery_id = %s
 
 -- name: lock
 -- One delivery, held until the transaction ends.
 select delivery_id::text, recipient, document_reference_id, patient_id, state, attempts, reason, detail, remote_id,
-       created, updated
+       created, updated, withdrawn
 from delivery where delivery_id = %s for update
 
 -- name: move
@@ -37,7 +37,7 @@ select recipient, state, count(*) from delivery group by 1, 2 order by 1, 2
 -- name: waiting
 -- Deliveries that have not left, of these documents and of these workers.
 select delivery_id::text, recipient from delivery
-where state = 'pending' and (document_reference_id = any(%s::text[]) or patient_id = any(%s::text[]))
+where state = 'pending' and withdrawn is null and (document_reference_id = any(%s::text[]) or patient_id = any(%s::text[]))
 
 -- name: left
 -- What has left, of a document or of a worker: to whom, when, and under which name there.

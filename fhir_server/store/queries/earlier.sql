@@ -7,7 +7,7 @@ from unnest(%(types)s::smallint[], %(newest)s::bigint[]) as asked(type, newest)
 cross join (select pg_snapshot_xmax(pg_current_snapshot())::text::bigint as next) x
 join resource r on r.type = asked.type and r.rid <= asked.newest and r.updated > %(since)s
 left join lateral (
-    select h.version, h.doc from resource_history h
+    select h.version, case when not h.withheld then h.doc end as doc from resource_history h
     where h.rid = r.rid
       and not pg_visible_in_snapshot((x.next - ((x.next - h.xmin::text::bigint) & 4294967295))::text::xid8, %(snapshot)s::pg_snapshot)
     order by h.version limit 1

@@ -14,7 +14,7 @@ with page as materialized (
         union all
         (select h.rid, h.version, h.updated, false
          from resource_history h
-         where h.type = asked.type and exists (select from resource n where n.rid = h.rid and in_sight(n)) and h.updated >= %(since)s and h.updated < %(until)s
+         where h.type = asked.type and not h.withheld and exists (select from resource n where n.rid = h.rid and in_sight(n)) and h.updated >= %(since)s and h.updated < %(until)s
            and h.updated <= %(updated)s and (h.updated, h.rid, h.version) < (%(updated)s, %(rid)s, %(version)s)
            and (h.updated >= %(low)s or not h.deleted
                 and not exists (select from resource n
@@ -45,7 +45,7 @@ select (select count(*) from resource r
         where r.type = any(%(types)s::smallint[]) and in_sight(r) and r.updated >= %(since)s and r.updated < %(until)s
           and (r.updated >= %(low)s or not r.deleted))
      + (select count(*) from resource_history h
-        where h.type = any(%(types)s::smallint[]) and exists (select from resource n where n.rid = h.rid and in_sight(n)) and h.updated >= %(since)s and h.updated < %(until)s
+        where h.type = any(%(types)s::smallint[]) and not h.withheld and exists (select from resource n where n.rid = h.rid and in_sight(n)) and h.updated >= %(since)s and h.updated < %(until)s
           and (h.updated >= %(low)s or not h.deleted
                and not exists (select from resource n
                                where n.rid = h.rid and n.version = h.version + 1 and n.updated <= %(low)s)
@@ -59,7 +59,7 @@ from resource r
 cross join lateral (
     select r.version, r.updated, r.deleted, r.doc
     union all
-    select h.version, h.updated, h.deleted, h.doc from resource_history h where h.rid = r.rid
+    select h.version, h.updated, h.deleted, h.doc from resource_history h where h.rid = r.rid and not h.withheld
 ) v
 left join resource_history p on p.rid = r.rid and p.version = v.version - 1
 where r.type = %(type)s and r.id = %(id)s and in_sight(r) and v.version < %(version)s
@@ -78,7 +78,7 @@ from resource r
 cross join lateral (
     select r.version, r.updated, r.deleted
     union all
-    select h.version, h.updated, h.deleted from resource_history h where h.rid = r.rid
+    select h.version, h.updated, h.deleted from resource_history h where h.rid = r.rid and not h.withheld
 ) v
 where r.type = %(type)s and r.id = %(id)s and in_sight(r)
   and v.updated >= %(since)s and v.updated < %(until)s

@@ -9,7 +9,7 @@ from delivery where state in ('pending', 'sending') group by 1
 
 -- name: review_folders
 -- How many folders wait for a person.
-select count(*) from scan_folder where state = 'to-review'
+select count(*) from scan_folder where state in ('to-review', 'second-opinion')
 
 -- name: jobs
 -- How many background jobs of this tenant there are in each status; outbox/jobs.py names them.

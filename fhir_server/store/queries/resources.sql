@@ -15,7 +15,7 @@ union all
 select r.type, r.id, h.version, h.updated, h.deleted, h.blob_sha256, h.blob_size, h.doc, r.guard, r.worker,
        held_of(r)
 from resource r join resource_history h using (rid)
-where r.type = %(type)s and r.id = %(id)s and h.version = %(version)s
+where r.type = %(type)s and r.id = %(id)s and h.version = %(version)s and not h.withheld
 
 -- name: lock_criteria
 -- Hold the conditions of this group until its transaction ends, always in the same order.

@@ -80,7 +80,7 @@ select lot, barcode, problems, evidence, updated from scan_folder where state = 
 
 -- name: withdraw_folder
 -- A folder that waited for a person and was delivered again: the later delivery takes its place.
-update scan_folder set state = 'replaced', updated = %s where lot = %s and barcode = %s and state = 'to-review'
+update scan_folder set state = 'replaced', updated = %s where lot = %s and barcode = %s and state in ('to-review', 'second-opinion', 'aside')
 
 -- name: withdraw_documents
 -- Its documents.

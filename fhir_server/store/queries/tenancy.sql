@@ -23,7 +23,7 @@ begin
                    and pg_has_role(c.relowner, 'member') and not has_table_privilege(app, c.oid, 'insert')) then
             execute format('grant usage on schema %I to %I', here, app);
             execute format('grant select, insert, update, delete on all tables in schema %I to %I', here, app);
-            execute format('revoke update, delete on access, access_seal, access_anchor from %I', app);
+            execute format('revoke update, delete on access, access_seal, access_anchor, identity_event from %I', app);
             execute format('grant usage, select on all sequences in schema %I to %I', here, app);
             execute format('grant execute on all functions in schema %I to %I', here, app);
         end if;
