@@ -97,6 +97,11 @@ class Caller:
         """Whether the role may make what is non-transmissible transmissible again."""
         return self.client_id.startswith(_ITSELF) or roles.may_recall(self.role)
 
+    @property
+    def review(self) -> roles.Review:
+        """How much of the folders that wait for their worker he sees and decides on."""
+        return "whole" if self.client_id.startswith(_ITSELF) else roles.may_review(self.role, delegated=self.delegated)
+
     def may(self, permission: Permission, resource_type: str) -> bool:
         """Does a scope allow it, at least of some? Of which, `sight` says, and for writes `bound`.
 

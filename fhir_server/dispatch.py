@@ -38,6 +38,8 @@ from mappings.provenance_delivery import to_provenance
 log = structlog.get_logger(__name__)
 
 CALLER = service("dispatch")
+NOT_FILED = "not-filed"
+"""The document is not, or no longer, in the record of this worker."""
 TRIES_TO_GIVE_UP = 3
 Resource = dict[str, Any]
 
@@ -79,7 +81,13 @@ class Dispatcher:
         if delivery.attempts > self._settings.retry_attempts:
             await self._settle(delivery, "gave_up", reason="gave-up", detail="No attempt came to an answer")
             return
+        if delivery.withdrawn:
+            await self._settle(delivery, "withheld", reason=NOT_FILED, detail="Its document was taken out of the record")
+            return
         envelope = await self._envelope(delivery)
+        if envelope.document_reference.get("subject", {}).get("reference") != f"Patient/{delivery.patient_id}":
+            await self._settle(delivery, "withheld", reason=NOT_FILED, detail="Its document is not in this record")
+            return
         denied = await self._consent(delivery, envelope)
         if denied:
             await self._settle(delivery, "withheld", reason=denied.reason, detail=denied.text)
@@ -200,7 +208,9 @@ class Dispatcher:
     ) -> None:
         """The new state, its Task, and where something left its Provenance and disclosure: one transaction."""
         now = datetime.now(UTC)
+        known = await read_delivery(self._database, delivery.delivery_id)
         moved = delivery._replace(
+            withdrawn=known.withdrawn if known else None,
             state=after(delivery.state, event), reason=reason, detail=detail, remote_id=remote_id, updated=now
         )
         resources = [task_of(moved, custodian_id=service_id_of(self._settings))]
@@ -216,6 +226,9 @@ class Dispatcher:
             )
 
         async def alongside(connection: Connection, _written: Sequence[Written]) -> None:
+            held = await lock_delivery(connection, moved.delivery_id)
+            if held and held.withdrawn != moved.withdrawn:
+                raise Conflict("Its document was taken out of the record at this moment; the attempt is made again")
             await _keep(connection, moved)
             if again_in is not None:
                 await self._jobs.defer_dispatch(

@@ -8,15 +8,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
 from fhir_server.sight import Sight
-from mappings.access_facts import HEADINGS, NOT_A_MODEL, UNKNOWN, UNQUALIFIED, WITHHELD, WORKER_UNCLEAR
+from mappings.access_facts import HEADINGS, NOT_A_MODEL, UNFILED, UNKNOWN, UNQUALIFIED, WITHHELD, WORKER_UNCLEAR
 
 OF_A_WORKER: Final = sum(HEADINGS.values()) | UNQUALIFIED
 NOTHING_OF_A_WORKER: Final = OF_A_WORKER | UNKNOWN | sum(WITHHELD.values())
+Review = Literal["none", "index", "whole"]
+"""How much of a folder that waits for its worker somebody sees and decides on."""
+_LESS_TO_MORE: Final[tuple[Review, ...]] = ("none", "index", "whole")
 
 
 class Role(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,6 +40,7 @@ class Role(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     trail: bool = False
     team: bool = False
     break_glass: bool = False
+    review: Review = "none"
 
     def hidden(self) -> int:
         """The bits that hide a resource from it."""
@@ -47,7 +51,7 @@ class Role(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def closed(self) -> int:
         """The bits of what it may not write."""
-        return UNKNOWN | _without(self.write) | (0 if self.unqualified else UNQUALIFIED)
+        return UNKNOWN | UNFILED | _without(self.write) | (0 if self.unqualified else UNQUALIFIED)
 
 
 def _without(headings: tuple[int, ...]) -> int:
@@ -104,6 +108,7 @@ def _allows_more(role: Role, law: Role) -> bool:
         or (role.recalls and not law.recalls)
         or (role.trail and not law.trail)
         or (role.break_glass and not law.break_glass)
+        or _LESS_TO_MORE.index(role.review) > _LESS_TO_MORE.index(law.review)
         or (law.purposes and (not role.purposes or set(role.purposes) - set(law.purposes)))
     )
 
@@ -189,3 +194,9 @@ def may_read_trail(role: str) -> bool:
     """Whether somebody in a role may read the trail, where a scope lets him."""
     row = IN_FORCE.table.get(role)
     return row is not None and row.trail
+
+
+def may_review(role: str, *, delegated: bool) -> Review:
+    """How much of the folders that wait for their worker somebody in a role sees and decides on."""
+    row = IN_FORCE.table.get(role)
+    return "none" if row is None or (row.delegation and not delegated) else row.review

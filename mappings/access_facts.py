@@ -32,6 +32,8 @@ QUARANTINE: Final = 1 << 17
 """Kept back until somebody has looked at it."""
 MASKED_FOR_PROFESSIONALS: Final = 1 << 18
 INVISIBLE_TO_PATIENT: Final = 1 << 19
+UNFILED: Final = 1 << 20
+"""Taken out of a record, or not in one yet: nobody has said whose it is."""
 UNKNOWN: Final = 1 << 30
 """Nothing was made out: seen by nobody."""
 
@@ -40,6 +42,7 @@ WITHHELD: Final = {
     "quarantaine": QUARANTINE,
     "MASQUE_PS": MASKED_FOR_PROFESSIONALS,
     "INVISIBLE_PATIENT": INVISIBLE_TO_PATIENT,
+    "a-rattacher": UNFILED,
 }
 """Codes of security labels that hide a resource: of `systems.SECURITY_TAG`, and of the CI-SIS (TRE_A07)."""
 _MASKS: Final = frozenset({systems.SECURITY_TAG, systems.TRE_A07})

@@ -58,8 +58,8 @@ class FolderContext:
     PractitionerRole to contain as author (None: an unnamed occupational physician of the service).
     `provenance_id` gives the id of a step: `originate`, `receive`, `verify`, `link`, or
     `transform/<DocumentReference id>`. `match_reasons` are codes of ATTACHMENT_REASON; `attached_by` is the
-    user who decided, None where the rule did. `signature_der` (CMS) and `token_der` (RFC 3161) seal the
-    manifest, since `sealed_at` where that is known.
+    user who decided, None where the rule did; `confirmed_by` a second one who agreed. `signature_der` (CMS) and
+    `token_der` (RFC 3161) seal the manifest, since `sealed_at` where that is known.
     """
 
     lot: str
@@ -87,6 +87,7 @@ class FolderContext:
     match_reasons: tuple[str, ...]
     attached_by: str | None
     sealed_at: datetime | None = None
+    confirmed_by: str | None = None
 
 
 _XDS_SD: Final[Mapping[str, str]] = MappingProxyType(
@@ -362,7 +363,11 @@ def _link(context: FolderContext, targets: Sequence[str]) -> Element:
     rule = reference(
         type_="Device", identified=identifier(systems.CLIENT, "dmst-fhir"), display="Règle de rapprochement"
     )
-    user = reference(type_="Practitioner", identified=identifier(systems.USER, context.attached_by or ""))
+    users = [
+        reference(type_="Practitioner", identified=identifier(systems.USER, user))
+        for user in (context.attached_by, context.confirmed_by)
+        if user
+    ]
     return _provenance(
         context,
         "link",
@@ -373,9 +378,10 @@ def _link(context: FolderContext, targets: Sequence[str]) -> Element:
         agent=[
             {
                 "type": _participant("verifier" if context.attached_by else "assembler"),
-                "who": user if context.attached_by else rule,
+                "who": who,
                 "onBehalfOf": reference(f"Organization/{context.custodian_id}"),
             }
+            for who in users or [rule]
         ],
         entity=[{"role": "source", "what": reference(f"Patient/{context.patient_id}")}],
     )

@@ -221,6 +221,7 @@ LOOKING: Final[tuple[_LookRule, ...]] = (
         "It is kept back until somebody has looked at it",
         lambda one: not one.is_hidden_by(facts.QUARANTINE),
     ),
+    ("not-filed", "Nobody has said whose it is", lambda one: not one.is_hidden_by(facts.UNFILED)),
     (
         "masked",
         "Its visibility is masked for this role (TRE_A07)",
@@ -266,7 +267,7 @@ LOOKING: Final[tuple[_LookRule, ...]] = (
         ),
     ),
 )
-OF_THE_RESOURCE: Final = frozenset({"not-made-out", "non-transmissible", "quarantine", "masked"})
+OF_THE_RESOURCE: Final = frozenset({"not-made-out", "non-transmissible", "quarantine", "not-filed", "masked"})
 """Rules that hold too for what tells of no worker."""
 
 

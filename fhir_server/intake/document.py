@@ -6,8 +6,8 @@ One that is not is kept whole, bytes and evidence, where no query reaches it, un
 
 import asyncio
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import structlog
 
 from fhir_server.caller import service
 from fhir_server.consent.decide import ON_REQUEST
+from fhir_server.identity.decisions import grounds_of
 from fhir_server.identity.matching import Certain, Doubtful, Evidence, Match
 from fhir_server.identity.resolve import Resolver
 from fhir_server.identity.traits import TraitsIns
@@ -25,6 +26,7 @@ from fhir_server.outbox.jobs import Jobs
 from fhir_server.outbox.recipients import Recipient
 from fhir_server.outcomes import BusinessRule, Conflict, NotFound
 from fhir_server.ports import Blob
+from fhir_server.r4 import search_query
 from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.records.identifiers import oid_of, service_id_of, stable_id
 from fhir_server.records.read import Archive
@@ -36,8 +38,17 @@ from fhir_server.scans.manifest import ListedDocument, ListedFolder, Manifest, p
 from fhir_server.scans.rendition import to_pdfa
 from fhir_server.scans.unpack import Problem
 from fhir_server.settings import Settings
+from fhir_server.store.access_log import AccessRow
 from fhir_server.store.commit import Written
 from fhir_server.store.database import Connection, Database
+from fhir_server.store.identity_events import (
+    OPEN,
+    IdentityEvents,
+    NewEvent,
+    add_event,
+    hold_folder,
+    withhold_versions,
+)
 from fhir_server.store.outbox_rows import DeliveryRow, insert_deliveries
 from fhir_server.store.scan_lots import (
     DocumentRow,
@@ -49,6 +60,7 @@ from fhir_server.store.scan_lots import (
     settle_folder,
     withdraw_from_review,
 )
+from mappings.filing import filed_again, is_unfiled, shown
 from mappings.nomenclature import kind_of, kinds
 from mappings.organization import centre
 from mappings.scan_lot_list import scan_lot_list
@@ -59,11 +71,13 @@ from mappings.scanned_document import (
     source_patient_info,
     superseded,
 )
+from terminology import systems
 
 log = structlog.get_logger(__name__)
 
 CALLER = service("intake")
 PDF = "application/pdf"
+NON_TRANSMISSIBLE = {"system": systems.SECURITY_TAG, "code": "non-transmissible"}
 Resource = dict[str, Any]
 
 
@@ -88,6 +102,24 @@ class _Kept:
     blob: Blob
     replaces: str | None
     rendition: Blob | None
+
+
+@dataclass(frozen=True, slots=True)
+class Filing:
+    """A decision to attach: its `event`, by whom, and what is written or asked with it in the one transaction.
+
+    `number` says how often the folder was attached before, `flagged` names documents that are non-transmissible. `hold`
+    takes the folder for this transaction and raises Conflict where somebody has decided meanwhile. None in `by` is the
+    rule.
+    """
+
+    event: NewEvent
+    by: str | None = None
+    confirmed_by: str | None = None
+    number: int = 0
+    flagged: frozenset[str] = frozenset()
+    hold: Callable[[Connection], Awaitable[None]] | None = None
+    accesses: Sequence[AccessRow] = field(default_factory=tuple[AccessRow, ...])
 
 
 class _Rejected(Exception):
@@ -118,6 +150,7 @@ class DocumentIntake:
         self._recipients = recipients
         self._settings = settings
         self._lots = ScanLots(database)
+        self._events = IdentityEvents(database)
         self._resolver = Resolver(archive.searches, production=settings.production)
 
     async def settle(
@@ -143,18 +176,31 @@ class DocumentIntake:
             kept = await self._keep_all(lot, folder, earlier)
             if isinstance(match, Certain):
                 attach = row._replace(state="accepted", patient_id=match.patient_id)
-                return await self._attach(lot, folder, attach, kept, match.reasons, attached_by=None)
+                event = NewEvent(
+                    "attach",
+                    lot=name,
+                    barcode=folder.barcode,
+                    patient_id=match.patient_id,
+                    grade="certain",
+                    explanation=grounds_of(attach.evidence),
+                )
+                return await self._attach(lot, folder, attach, kept, match.reasons, Filing(event))
             doubt = Problem(match.code, None, ", ".join(match.reasons))
             waiting = row._replace(state="to-review", problems=_as_json([doubt, *remarks]))
             return await self._set_aside(lot, folder, waiting, kept)
         except _Rejected as rejected:
             return await self._reject(lot, folder, row, rejected.problems)
 
-    async def attach(self, lot: str, barcode: str, patient_id: str, *, by: str) -> FolderRow:
-        """A person decided whose folder this is. Raises NotFound, Conflict when it does not wait for a decision."""
-        facts, folder = await self._again(lot, barcode)
+    async def attach(
+        self, lot: str, barcode: str, patient_id: str, *, by: str, filing: Filing | None = None
+    ) -> FolderRow:
+        """A person decided whose folder this is; `filing` is his decision, where more is known than who he is.
+
+        Raises NotFound, Conflict when it does not wait for a decision, Gone for a worker who was deleted.
+        """
+        facts, folder = await self.again(lot, barcode)
         row = await self._lots.folder(lot, barcode)
-        if row is None or row.state != "to-review":
+        if row is None or row.state not in OPEN:
             raise Conflict("This folder does not wait for a decision")
         patient = await self._archive.resources.read(TYPE_NUMBER["Patient"], patient_id)
         if patient is None or patient.deleted:
@@ -162,7 +208,14 @@ class DocumentIntake:
         earlier = await self._earlier(facts, folder)
         kept = await self._keep_all(facts, folder, earlier)
         accepted = row._replace(state="accepted", patient_id=patient_id)
-        return await self._attach(facts, folder, accepted, kept, ("human-decision",), attached_by=by)
+        number = sum(event.kind == "attach" for event in await self._events.of_folder(lot, barcode))
+        event = NewEvent("attach", lot=lot, barcode=barcode, patient_id=patient_id, decided_by=by, role="operator")
+        filing = replace(filing or Filing(event), by=by, number=number)
+        return await self._attach(facts, folder, accepted, kept, ("human-decision",), filing)
+
+    async def again(self, lot: str, barcode: str) -> tuple[LotFacts, ListedFolder]:
+        """A folder of a lot that was received before, out of what was kept of it. Raises NotFound."""
+        return await self._again(lot, barcode)
 
     async def write_lot_list(self, lot: LotFacts, list_id: str) -> None:
         """The List of the lot, with the folders that were attached."""
@@ -265,20 +318,28 @@ class DocumentIntake:
         row: FolderRow,
         kept: Sequence[_Kept],
         reasons: tuple[str, ...],
-        *,
-        attached_by: str | None,
+        filing: Filing,
     ) -> FolderRow:
         """Every record of the folder, its rows, deliveries and jobs: one transaction, or nothing."""
         assert row.patient_id
         now = datetime.now(UTC)
-        documents = _scanned(lot.manifest.lot, kept, now)
-        incoming = await self._incoming(lot, folder, row, documents, reasons, attached_by, now) if documents else []
-        deliveries = self._deliveries(documents, row.patient_id, now)
+        documents = _scanned(lot.manifest.lot, await self._still_his(kept, row.patient_id), now)
+        incoming = await self._incoming(lot, folder, row, documents, reasons, filing, now) if documents else []
+        deliveries = self._deliveries(documents, row.patient_id, now, filing.number)
         custodian = service_id_of(self._settings)
         incoming += [incoming_from_dict(task_of(delivery, custodian_id=custodian)) for delivery in deliveries]
         references = {d.document_id: d.document_reference_id for d in documents if not d.transforms}
 
-        async def alongside(connection: Connection, _written: Sequence[Written]) -> None:
+        event = replace(filing.event, provenance_id=_link_id(lot.manifest.lot, folder.barcode, filing.number))
+
+        async def alongside(connection: Connection, written: Sequence[Written]) -> None:
+            if filing.by is not None and filing.hold is None:
+                await _must_wait(connection, lot.manifest.lot, folder.barcode)
+            elif filing.hold:
+                await filing.hold(connection)
+            await add_event(connection, event if incoming else replace(event, provenance_id=None), now)
+            if filing.number:
+                await withhold_versions(connection, [(one.type, one.id) for one in written if one.version > 1])
             if problems := await _duplicates(connection, lot.manifest.lot, folder):
                 raise _AsFailure(problems)
             if folder.replaces_lot:
@@ -296,7 +357,12 @@ class DocumentIntake:
         try:
             if incoming:
                 await self._door.write(
-                    CALLER, incoming, interaction="transaction", request_id=new_id(), alongside=alongside
+                    replace(CALLER, professional=filing.by),
+                    incoming,
+                    interaction="transaction",
+                    request_id=new_id(),
+                    alongside=alongside,
+                    accesses=filing.accesses,
                 )
             else:  # a re-delivery in which nothing changed
                 async with self._database.transaction() as connection:
@@ -312,20 +378,24 @@ class DocumentIntake:
         row: FolderRow,
         documents: Sequence[ScannedDocument],
         reasons: tuple[str, ...],
-        attached_by: str | None,
+        filing: Filing,
         now: datetime,
     ) -> list[Incoming]:
         patient = await self._resource("Patient", row.patient_id or "")
-        context = self._context(lot, folder, row, patient, reasons, attached_by, now)
+        context = self._context(lot, folder, row, patient, reasons, filing, now)
         doctor = await self._doctor(patient)
         context = replace(context, doctor_practitioner_role=doctor)
         blobs = {d.binary_id: d for d in documents}
         incoming: list[Incoming] = []
-        for resource in records_of_folder(context, documents):
-            one = incoming_from_dict(resource)
+        records = _flagged(records_of_folder(context, documents), documents, filing.flagged)
+        changed = await self._filed_before(records) if filing.number else {}
+        for resource in records:
+            known = changed.pop((resource["resourceType"], resource["id"]), None)
+            one = incoming_from_dict(known or resource, method="update" if known else "create")
             if document := blobs.get(resource["id"]):
                 one = replace(one, blob=Blob(bytes.fromhex(document.sha256), document.sha1, document.size))
             incoming.append(one)
+        incoming += [incoming_from_dict(resource, method="update") for resource in changed.values()]
         for document in documents:
             if document.replaces and not document.transforms:
                 before = await self._resource("DocumentReference", document.replaces)
@@ -340,7 +410,7 @@ class DocumentIntake:
         row: FolderRow,
         patient: Resource,
         reasons: tuple[str, ...],
-        attached_by: str | None,
+        filing: Filing,
         now: datetime,
     ) -> FolderContext:
         manifest = lot.manifest
@@ -360,7 +430,7 @@ class DocumentIntake:
             patient_contained=source_patient_info(patient),
             doctor_practitioner_role=None,
             list_id=row.list_id,
-            provenance_id=lambda step: stable_id("provenance", step, manifest.lot, folder.barcode),
+            provenance_id=lambda step: _step_id(step, manifest.lot, folder.barcode, filing.number),
             manifest_sha256=lot.manifest_sha256.hex(),
             seal_summary=_seal_summary(lot.seal),
             signature_der=lot.signature,
@@ -369,9 +439,36 @@ class DocumentIntake:
             verified_at=now,
             attached_at=now,
             match_reasons=reasons,
-            attached_by=attached_by,
+            attached_by=filing.by,
+            confirmed_by=filing.confirmed_by,
             sealed_at=datetime.fromisoformat(stamped) if stamped else None,
         )
+
+    async def _still_his(self, kept: Sequence[_Kept], patient_id: str) -> list[_Kept]:
+        """A document replaces an earlier one of the same worker only."""
+        checked: list[_Kept] = []
+        for one in kept:
+            before = await self._resource("DocumentReference", one.replaces) if one.replaces else {}
+            his = before.get("subject", {}).get("reference") == f"Patient/{patient_id}"
+            checked.append(one if his else replace(one, replaces=None))
+        return checked
+
+    async def _filed_before(self, records: Sequence[Resource]) -> dict[tuple[str, str], Resource]:
+        """Of records that are made anew those that are there, taken out of a record: as they are filed again. With them
+        what was made of the documents meanwhile.
+        """
+        keys = [(TYPE_NUMBER[one["resourceType"]], one["id"]) for one in records]
+        stored = [orjson.loads(one.doc) for one in await self._archive.resources.read_many(keys) if one.doc]
+        fresh = {(one["resourceType"], one["id"]): one for one in records}
+        again: dict[tuple[str, str], Resource] = {}
+        for one in stored:
+            key = (one["resourceType"], one["id"])
+            again[key] = shown(one) if key[0] in ("Provenance", "Binary") else filed_again(one, fresh[key])
+        documents = [key[1] for key in fresh if key[0] == "DocumentReference"]
+        for one in await made_of(self._archive, documents):
+            if is_unfiled(one) and (original := fresh.get(("DocumentReference", _original_of(one, documents)))):
+                again["DocumentReference", one["id"]] = filed_again(one, original)
+        return again
 
     async def _doctor(self, patient: Resource) -> Resource | None:
         """The role of the worker's doctor, which the DocumentReference contains as its author."""
@@ -400,12 +497,14 @@ class DocumentIntake:
             raise NotFound(f"{resource_type}/{resource_id} does not exist")
         return orjson.loads(stored.doc)
 
-    def _deliveries(self, documents: Sequence[ScannedDocument], patient_id: str, now: datetime) -> list[DeliveryRow]:
+    def _deliveries(
+        self, documents: Sequence[ScannedDocument], patient_id: str, now: datetime, number: int
+    ) -> list[DeliveryRow]:
         """One per document and recipient; of an image its PDF/A rendition goes, not the image."""
         rendered = {document.transforms for document in documents if document.transforms}
         return [
             DeliveryRow(
-                stable_id("delivery", recipient.name, document.document_reference_id),
+                stable_id("delivery", recipient.name, document.document_reference_id, *_numbered(number)),
                 recipient.name,
                 document.document_reference_id,
                 patient_id,
@@ -454,6 +553,60 @@ class _AsFailure(BusinessRule):
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("The folder may not come in")
         self.problems = tuple(problems)
+
+
+async def _must_wait(connection: Connection, lot: str, barcode: str) -> None:
+    held = await hold_folder(connection, lot, barcode)
+    if held is None or held.state not in OPEN:
+        raise Conflict("This folder does not wait for a decision any more")
+
+
+async def made_of(archive: Archive, documents: Sequence[str]) -> list[Resource]:
+    """DocumentReferences, other than these, that say of themselves that they were made of one of these."""
+    if not documents:
+        return []
+    query = search_query.parse(
+        "DocumentReference",
+        [("relatesto", ",".join(f"DocumentReference/{one}" for one in documents)), ("_count", "1000")],
+    )
+    found = [orjson.loads(hit.doc) for hit in (await archive.searches.page(query, None)).hits]
+    return [one for one in found if one["id"] not in documents and _original_of(one, documents)]
+
+
+def _original_of(document_reference: Mapping[str, Any], documents: Sequence[str]) -> str:
+    """Of which of these documents this one was made (`transforms`, `appends`, `signs`); empty where of none."""
+    for relation in document_reference.get("relatesTo", []):
+        target = str(relation.get("target", {}).get("reference", "")).removeprefix("DocumentReference/")
+        if relation.get("code") != "replaces" and target in documents:
+            return target
+    return ""
+
+
+def _numbered(number: int) -> tuple[str, ...]:
+    """What is made anew at each filing has a name of its own from the second one on."""
+    return (str(number),) if number else ()
+
+
+def _step_id(step: str, lot: str, barcode: str, number: int) -> str:
+    return stable_id("provenance", step, lot, barcode, *(_numbered(number) if step == "link" else ()))
+
+
+def _link_id(lot: str, barcode: str, number: int) -> str:
+    return _step_id("link", lot, barcode, number)
+
+
+def _flagged(
+    records: Sequence[Resource], documents: Sequence[ScannedDocument], flagged: frozenset[str]
+) -> list[Resource]:
+    """The records, the fiches of these documents and of their renditions marked non-transmissible."""
+    marked = {d.document_reference_id for d in documents if d.document_id in flagged}
+    marked |= {d.document_reference_id for d in documents if d.transforms in marked}
+    return [
+        {**one, "meta": {**one.get("meta", {}), "security": [NON_TRANSMISSIBLE]}}
+        if one["resourceType"] == "DocumentReference" and one["id"] in marked
+        else one
+        for one in records
+    ]
 
 
 def evidence_of(folder: ListedFolder, examination: Examination, lines: Sequence[IndexLine]) -> Evidence:

@@ -4,11 +4,12 @@ from typing import Any, cast
 
 from fhir_server.store.outbox_rows import DeliveryRow
 from mappings import task_delivery
+from mappings.filing import withheld
 
 
 def task_of(row: DeliveryRow, *, custodian_id: str) -> dict[str, Any]:
-    """The Task of a delivery; its id is the delivery's."""
-    return task_delivery.to_task(
+    """The Task of a delivery; its id is the delivery's. Of a document that was filed by mistake it is hidden."""
+    task = task_delivery.to_task(
         task_delivery.DeliveryRow(
             id=row.delivery_id,
             party=row.recipient,
@@ -22,3 +23,4 @@ def task_of(row: DeliveryRow, *, custodian_id: str) -> dict[str, Any]:
         ),
         custodian_id=custodian_id,
     )
+    return withheld(task) if row.withdrawn else task

@@ -10,9 +10,9 @@ from typing import Any, Final
 from fhir_server.outbox.jobs import Jobs
 from fhir_server.store.database import Connection
 from fhir_server.store.outbox_rows import waiting_deliveries
-from mappings.access_facts import NON_TRANSMISSIBLE, QUARANTINE, access_facts
+from mappings.access_facts import NON_TRANSMISSIBLE, QUARANTINE, UNFILED, access_facts
 
-WITHHELD: Final = NON_TRANSMISSIBLE | QUARANTINE
+WITHHELD: Final = NON_TRANSMISSIBLE | QUARANTINE | UNFILED
 
 
 class Concerned:

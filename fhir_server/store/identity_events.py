@@ -48,8 +48,8 @@ Kind = Literal[
 class NewEvent:
     """An event to append. It is about a folder (`lot`, `barcode`), a `resource` (`Type/id`) or workers only.
 
-    `decided_by` None is the rule. `explanation` holds coded reasons, levels and bits, never a name or a trait; `note` is
-    what a person typed, and goes nowhere else. `undoes` is the event that this one takes back.
+    `decided_by` None is the rule. `explanation` holds coded reasons, levels and bits, never a name or a
+    trait; `note` is what a person typed, and goes nowhere else. `undoes` is the event that this one takes back.
     """
 
     kind: Kind
@@ -191,7 +191,7 @@ async def withdraw_deliveries(
     """Deliveries of documents that leave a record: what waits is withheld, and all of them stay behind."""
     asked = {"documents": list(documents), "reason": reason, "at": at}
     rows = await (await connection.execute(SQL["withdraw_deliveries"], asked)).fetchall()
-    return [DeliveryRow(*row, at) for row in rows]
+    return [DeliveryRow(*row)._replace(withdrawn=at) for row in rows]
 
 
 async def hold_pair(connection: Connection, one: str, other: str) -> None:
