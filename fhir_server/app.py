@@ -25,6 +25,9 @@ from fhir_server import embedded, logs, traces
 from fhir_server.dispatch import Dispatcher
 from fhir_server.intake.document import DocumentIntake
 from fhir_server.intake.register import RegisterIntake, service_id_of
+from fhir_server.intake.identity_links import IdentityLinks
+from fhir_server.intake.register import RegisterIntake
+from fhir_server.intake.review import Review
 from fhir_server.intake.scan_lot import LotIntake
 from fhir_server.metrics import Metrics
 from fhir_server.metrics_port import metrics_port
@@ -121,6 +124,8 @@ class Parts:
     documents: DocumentIntake
     lots: LotIntake
     register: RegisterIntake
+    review: Review
+    identities: IdentityLinks
     metrics: Metrics
     seals: AuditSeals
     shredder: Shredder | None
@@ -214,6 +219,8 @@ async def build(settings: Settings, metrics: Metrics | None = None) -> AsyncGene
             documents,
             lots,
             register,
+            Review(documents=documents, door=door, archive=archive, database=database, settings=settings),
+            IdentityLinks(door=door, archive=archive, database=database, settings=settings),
             metrics,
             AuditSeals(database),
             Shredder(database, blobs.below) if isinstance(blobs, SealedBlobs) and blobs.sealing else None,

@@ -82,7 +82,9 @@ class Dispatcher:
             await self._settle(delivery, "gave_up", reason="gave-up", detail="No attempt came to an answer")
             return
         if delivery.withdrawn:
-            await self._settle(delivery, "withheld", reason=NOT_FILED, detail="Its document was taken out of the record")
+            await self._settle(
+                delivery, "withheld", reason=NOT_FILED, detail="Its document was taken out of the record"
+            )
             return
         envelope = await self._envelope(delivery)
         if envelope.document_reference.get("subject", {}).get("reference") != f"Patient/{delivery.patient_id}":
@@ -211,7 +213,11 @@ class Dispatcher:
         known = await read_delivery(self._database, delivery.delivery_id)
         moved = delivery._replace(
             withdrawn=known.withdrawn if known else None,
-            state=after(delivery.state, event), reason=reason, detail=detail, remote_id=remote_id, updated=now
+            state=after(delivery.state, event),
+            reason=reason,
+            detail=detail,
+            remote_id=remote_id,
+            updated=now,
         )
         resources = [task_of(moved, custodian_id=service_id_of(self._settings))]
         if envelope:

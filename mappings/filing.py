@@ -57,7 +57,8 @@ def taken_out(resource: Mapping[str, Any]) -> Element:
     left = {name: part for name, part in withheld(resource).items() if name != "subject"}
     contained = [one for one in left.pop("contained", []) if one.get("id") != SOURCE_PATIENT]
     context = {name: part for name, part in left.pop("context", {}).items() if name != "sourcePatientInfo"}
-    return {**left, **present(contained=contained, context=context)}
+    relations = [one for one in left.pop("relatesTo", []) if one.get("code") != "replaces"]
+    return {**left, **present(contained=contained, context=context, relatesTo=relations)}
 
 
 def filed_again(unfiled: Mapping[str, Any], fresh: Mapping[str, Any]) -> Element:
@@ -72,7 +73,10 @@ def filed_again(unfiled: Mapping[str, Any], fresh: Mapping[str, Any]) -> Element
     mine = {name: fresh[name] for name in _OF_THE_WORKER if name in fresh and name != "status"}
     info = fresh.get("context", {}).get("sourcePatientInfo")
     context = {**kept.get("context", {}), **({"sourcePatientInfo": info} if info else {})}
-    return {**kept, **mine, **present(context=context)}
+    relations = kept.get("relatesTo", [])
+    if fresh["id"] == unfiled["id"]:
+        relations = [*relations, *(one for one in fresh.get("relatesTo", []) if one not in relations)]
+    return {**kept, **mine, **present(context=context, relatesTo=relations)}
 
 
 def _is_label(security: Mapping[str, Any]) -> bool:

@@ -18,7 +18,7 @@ import structlog
 from fhir_server.caller import service
 from fhir_server.consent.decide import ON_REQUEST
 from fhir_server.identity.decisions import grounds_of
-from fhir_server.identity.matching import Certain, Doubtful, Evidence, Match
+from fhir_server.identity.matching import Certain, Doubtful, Evidence, Match, Scored
 from fhir_server.identity.resolve import Resolver
 from fhir_server.identity.traits import TraitsIns
 from fhir_server.intake.register import centre_id_of
@@ -26,7 +26,6 @@ from fhir_server.outbox.jobs import Jobs
 from fhir_server.outbox.recipients import Recipient
 from fhir_server.outcomes import BusinessRule, Conflict, NotFound
 from fhir_server.ports import Blob
-from fhir_server.r4 import search_query
 from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.records.identifiers import oid_of, service_id_of, stable_id
 from fhir_server.records.read import Archive
@@ -34,6 +33,7 @@ from fhir_server.records.tasks import task_of
 from fhir_server.records.write import Door, Incoming, incoming_from_dict, new_id
 from fhir_server.scans.examination import Examination
 from fhir_server.scans.index_file import IndexLine
+from fhir_server.scans.index_file import read as read_index
 from fhir_server.scans.manifest import ListedDocument, ListedFolder, Manifest, parse
 from fhir_server.scans.rendition import to_pdfa
 from fhir_server.scans.unpack import Problem
@@ -77,6 +77,7 @@ log = structlog.get_logger(__name__)
 
 CALLER = service("intake")
 PDF = "application/pdf"
+MOST_REFERRING = 10_000
 NON_TRANSMISSIBLE = {"system": systems.SECURITY_TAG, "code": "non-transmissible"}
 Resource = dict[str, Any]
 
@@ -211,7 +212,30 @@ class DocumentIntake:
         number = sum(event.kind == "attach" for event in await self._events.of_folder(lot, barcode))
         event = NewEvent("attach", lot=lot, barcode=barcode, patient_id=patient_id, decided_by=by, role="operator")
         filing = replace(filing or Filing(event), by=by, number=number)
-        return await self._attach(facts, folder, accepted, kept, ("human-decision",), filing)
+        try:
+            return await self._attach(facts, folder, accepted, kept, ("human-decision",), filing)
+        except _Rejected as rejected:
+            codes = ", ".join(sorted({problem.code for problem in rejected.problems}))
+            raise Conflict(f"These documents came in otherwise meanwhile ({codes})") from rejected
+
+    async def resolve_again(self, lot: str, barcode: str, said: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Whose folder it could be by the register of now: evidence as reviewers see it. Raises NotFound.
+
+        Without what datamatrices on its pages said, which is not kept: it leads to a person, never to an attachment.
+        """
+        facts, folder = await self._again(lot, barcode)
+        lines = await self.index_lines(facts, barcode)
+        read = tuple((said or {}).get("barcodes", ()))
+        evidence = evidence_of(folder, Examination(barcode, (), (), read, ()), lines)
+        return evidence_as_json(evidence, await self._resolver.resolve(evidence))
+
+    async def index_lines(self, lot: LotFacts, barcode: str) -> list[IndexLine]:
+        """What the provider keyed of a folder."""
+        kept = lot.seal.get("index")
+        if not kept:
+            return []
+        lines, _ = await asyncio.to_thread(read_index, await self._bytes(bytes.fromhex(kept)))
+        return [line for line in lines if line.folder == barcode]
 
     async def again(self, lot: str, barcode: str) -> tuple[LotFacts, ListedFolder]:
         """A folder of a lot that was received before, out of what was kept of it. Raises NotFound."""
@@ -248,7 +272,7 @@ class DocumentIntake:
     async def _misfits(self, lot: LotFacts, folder: ListedFolder) -> list[Problem]:
         """E09, E16: what is in already, before anything is kept. Asked again inside the transaction that writes."""
         async with self._database.connection() as connection:
-            return await _duplicates(connection, lot.manifest.lot, folder)
+            return await duplicates(connection, lot.manifest.lot, folder)
 
     async def _earlier(self, lot: LotFacts, folder: ListedFolder) -> dict[str, Earlier]:
         """The earlier delivery of each document, where this folder says that it replaces one."""
@@ -303,7 +327,7 @@ class DocumentIntake:
         """Kept, and invisible: no record exists that a query could find."""
         names = {one.listed.document_id for one in kept}
         async with self._database.transaction() as connection:
-            if problems := await _duplicates(connection, lot.manifest.lot, folder):
+            if problems := await duplicates(connection, lot.manifest.lot, folder):
                 raise _Rejected(problems)
             if folder.replaces_lot:
                 await withdraw_from_review(connection, folder.replaces_lot, folder.barcode, datetime.now(UTC))
@@ -333,6 +357,7 @@ class DocumentIntake:
         event = replace(filing.event, provenance_id=_link_id(lot.manifest.lot, folder.barcode, filing.number))
 
         async def alongside(connection: Connection, written: Sequence[Written]) -> None:
+            problems = await duplicates(connection, lot.manifest.lot, folder)  # before the folder: as others do
             if filing.by is not None and filing.hold is None:
                 await _must_wait(connection, lot.manifest.lot, folder.barcode)
             elif filing.hold:
@@ -340,7 +365,7 @@ class DocumentIntake:
             await add_event(connection, event if incoming else replace(event, provenance_id=None), now)
             if filing.number:
                 await withhold_versions(connection, [(one.type, one.id) for one in written if one.version > 1])
-            if problems := await _duplicates(connection, lot.manifest.lot, folder):
+            if problems:
                 raise _AsFailure(problems)
             if folder.replaces_lot:
                 await withdraw_from_review(connection, folder.replaces_lot, folder.barcode, now)
@@ -465,8 +490,10 @@ class DocumentIntake:
             key = (one["resourceType"], one["id"])
             again[key] = shown(one) if key[0] in ("Provenance", "Binary") else filed_again(one, fresh[key])
         documents = [key[1] for key in fresh if key[0] == "DocumentReference"]
-        for one in await made_of(self._archive, documents):
-            if is_unfiled(one) and (original := fresh.get(("DocumentReference", _original_of(one, documents)))):
+        first = ("DocumentReference", documents[0])
+        for one in await made_of(self._archive, self._events, documents):
+            if is_unfiled(one) and ("DocumentReference", one["id"]) not in again:
+                original = fresh.get(("DocumentReference", _original_of(one, documents))) or fresh[first]
                 again["DocumentReference", one["id"]] = filed_again(one, original)
         return again
 
@@ -561,16 +588,18 @@ async def _must_wait(connection: Connection, lot: str, barcode: str) -> None:
         raise Conflict("This folder does not wait for a decision any more")
 
 
-async def made_of(archive: Archive, documents: Sequence[str]) -> list[Resource]:
-    """DocumentReferences, other than these, that say of themselves that they were made of one of these."""
-    if not documents:
-        return []
-    query = search_query.parse(
-        "DocumentReference",
-        [("relatesto", ",".join(f"DocumentReference/{one}" for one in documents)), ("_count", "1000")],
-    )
-    found = [orjson.loads(hit.doc) for hit in (await archive.searches.page(query, None)).hits]
-    return [one for one in found if one["id"] not in documents and _original_of(one, documents)]
+async def made_of(archive: Archive, events: IdentityEvents, documents: Sequence[str]) -> list[Resource]:
+    """DocumentReferences, other than these, that say that they were made of one of these, or of one that was."""
+    number = TYPE_NUMBER["DocumentReference"]
+    known, found = list(documents), list[Resource]()
+    while known:
+        keys = await events.referring([("DocumentReference", one) for one in known], MOST_REFERRING)
+        seen = {*documents, *(one["id"] for one in found)}
+        read = await archive.resources.read_many([key for key in keys if key[0] == number and key[1] not in seen])
+        new = [one for one in (orjson.loads(row.doc) for row in read if row.doc) if _original_of(one, known)]
+        found += new
+        known = [one["id"] for one in new]
+    return found
 
 
 def _original_of(document_reference: Mapping[str, Any], documents: Sequence[str]) -> str:
@@ -648,7 +677,13 @@ def evidence_of(folder: ListedFolder, examination: Examination, lines: Sequence[
 
 def evidence_as_json(evidence: Evidence, match: Match) -> dict[str, Any]:
     """What the reviewer will be shown: candidates with what speaks for and against each."""
-    candidates = match.candidates if isinstance(match, Doubtful) else ()
+    match match:
+        case Doubtful(candidates):
+            pass
+        case Certain(patient_id, reasons):  # kept for the day on which somebody doubts it
+            candidates = (Scored(patient_id, reasons, ()),)
+        case _:
+            candidates = ()
     return {
         "reasons": list(match.reasons),
         "barcodes": list(evidence.barcodes),
@@ -723,7 +758,7 @@ def _rows(folder: ListedFolder, state: str, references: Mapping[str, str]) -> li
     ]
 
 
-async def _duplicates(connection: Connection, lot: str, folder: ListedFolder) -> list[Problem]:
+async def duplicates(connection: Connection, lot: str, folder: ListedFolder) -> list[Problem]:
     """E09: bytes that are in already. E16: another content under a name that is in, without saying what it replaces."""
     contents = {bytes.fromhex(document.file.sha256): document for document in folder.documents}
     problems: list[Problem] = []

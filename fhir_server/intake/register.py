@@ -118,6 +118,8 @@ class RegisterIntake:
         changes: list[Resource] = []
         for resource in resources:
             before = kept.get((TYPE_NUMBER[resource["resourceType"]], resource["id"]))
+            if before and "link" in before:  # what persons said of two identities, of which the register knows nothing
+                resource = {**resource, "link": before["link"]}  # noqa: PLW2901
             happened = "created" if before is None else "unchanged" if before == _content(resource) else "changed"
             counts[happened] = counts.get(happened, 0) + 1
             if happened != "unchanged":

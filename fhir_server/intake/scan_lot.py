@@ -11,13 +11,12 @@ import hashlib
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
 
 import structlog
 
@@ -26,7 +25,7 @@ from fhir_server.outcomes import Conflict
 from fhir_server.ports import AcknowledgedLot, BlobStore
 from fhir_server.records.identifiers import stable_id
 from fhir_server.scans import acknowledgement
-from fhir_server.scans.acknowledgement import Acknowledgement, FolderResult, FolderState
+from fhir_server.scans.acknowledgement import Acknowledgement, FolderResult
 from fhir_server.scans.examination import Examination, Terms, begin, examine
 from fhir_server.scans.index_file import IndexLine, read
 from fhir_server.scans.manifest import ListedFolder, LotRefused, Manifest, parse
@@ -44,15 +43,6 @@ MOST_FILES = 200_000
 HIGHEST_RATIO = 100.0
 LARGEST_LOT = 200 * 1024**3
 FOLDERS_AT_ONCE = 4
-TOLD: Final[Mapping[str, FolderState]] = {
-    "accepted": "accepted",
-    "to-review": "to-review",
-    "second-opinion": "to-review",
-    "aside": "to-review",
-    "rejected": "rejected",
-    "replaced": "already-ingested",
-}
-"""Where a folder stands, and what its provider is told of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +288,9 @@ class LotIntake:
 
 def _result(folder: ListedFolder, row: FolderRow) -> FolderResult:
     problems = tuple(Problem(p["code"], p["path"], p["detail"]) for p in row.problems)
-    return FolderResult(folder.barcode, TOLD[row.state], len(folder.documents), _pages(folder), problems)
+    return FolderResult(
+        folder.barcode, acknowledgement.TOLD[row.state], len(folder.documents), _pages(folder), problems
+    )
 
 
 def _pages(folder: ListedFolder) -> int:

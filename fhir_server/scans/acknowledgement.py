@@ -13,7 +13,7 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from fhir_server.outcomes import BadSyntax
 from fhir_server.scans.seal import Seal
@@ -24,6 +24,15 @@ FORMAT = "dmst-scan-lot-ack/1"
 LotState = Literal["accepted", "partly-accepted", "rejected", "already-ingested"]
 FolderState = Literal["accepted", "rejected", "to-review", "already-ingested"]
 Scope = Literal["lot", "folder", "document"]
+TOLD: Final[Mapping[str, FolderState]] = {
+    "accepted": "accepted",
+    "to-review": "to-review",
+    "second-opinion": "to-review",
+    "aside": "to-review",
+    "rejected": "rejected",
+    "replaced": "already-ingested",
+}
+"""Where a folder stands, and what its provider is told of that."""
 
 
 @dataclass(frozen=True, slots=True)
