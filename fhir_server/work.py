@@ -120,6 +120,7 @@ async def _tidy(parts: Parts, drop_folder: DropFolder) -> None:
             await asyncio.to_thread(parts.blobs.open)
             await parts.lots.forget_abandoned()
             await parts.uploads.purge()
+            await parts.review.look_again()
             await parts.bulk.purge()
             if parts.shredder is not None:
                 await parts.shredder.settle()

@@ -16,9 +16,12 @@ def import_csv(file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)
         async with parts_of(settings) as parts:
             with progress(file.name) as tell:
                 report = await parts.register.import_csv(file.read_bytes(), tell)
+            back = await parts.review.look_again()
         out.print(
             f"{report.workers} workers: {report.created} new, {report.changed} changed, {report.unchanged} unchanged"
         )
+        if back:
+            out.print(f"{back} folders whose worker was not in the register came back to the review queue")
         errors = [problem for problem in report.problems if not problem.warning]
         for problem in report.problems:
             out.print(

@@ -14,7 +14,7 @@ import orjson
 from fhir_server.caller import Caller, service
 from fhir_server.identity.decisions import check_note, reason_of, table
 from fhir_server.intake.register import service_id_of
-from fhir_server.outcomes import BadParameter, BusinessRule, Conflict, Forbidden, Issue, NotFound, VersionConflict
+from fhir_server.outcomes import BadParameter, BusinessRule, Conflict, Forbidden, NotFound, VersionConflict
 from fhir_server.records import audit
 from fhir_server.records.read import Archive
 from fhir_server.records.write import Door, Incoming, incoming_from_dict, new_id
@@ -84,7 +84,7 @@ class IdentityLinks:
         if _collide(*sides):
             case = await self._open(replace(event, kind="collision-case-opened", reason=None), trace)
             text = f"Two qualified identities with different INS are not linked: collision case {case} is open (RNIV)"
-            raise BusinessRule(issues=[Issue("error", "business-rule", text, "Patient.identifier")])
+            raise BusinessRule(text, expression="Patient.identifier")
         if is_linked_to(sides[0].resource, other_patient_id) or is_linked_to(sides[1].resource, patient_id):
             raise Conflict("These two are linked already")
         changed = [linked_to(sides[0].resource, other_patient_id), linked_to(sides[1].resource, patient_id)]
