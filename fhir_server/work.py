@@ -120,12 +120,12 @@ async def _tidy(parts: Parts, drop_folder: DropFolder) -> None:
             await asyncio.to_thread(parts.blobs.open)
             await parts.lots.forget_abandoned()
             await parts.uploads.purge()
-            await parts.review.look_again()
             await parts.bulk.purge()
             if parts.shredder is not None:
                 await parts.shredder.settle()
             if days := parts.settings.keep_done_days:
                 await asyncio.to_thread(drop_folder.forget, days)
+            await parts.review.look_again()
         except Exception:
             log.exception("what is left over could not be removed")
         await asyncio.sleep(3600)

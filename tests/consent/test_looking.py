@@ -75,6 +75,8 @@ def reason(role: str, guard: int, **more: object) -> str:
         ("somebody", HEALTH, {}, "role-unknown"),
         ("somebody", facts.OUTSIDE, {}, "seen"),
         ("technique", facts.OUTSIDE | facts.QUARANTINE, {}, "quarantine"),
+        ("medecin-travail", HEALTH | facts.UNFILED, {}, "not-filed"),
+        ("operator", facts.OUTSIDE | facts.UNFILED, {}, "not-filed"),
         ("external-system", HEALTH, {}, "seen"),
         ("device-gateway", EXPOSURE, {}, "heading-closed"),
         ("infirmier", HEALTH, {"team": ["c1"], "centre": "c2"}, "out-of-team"),

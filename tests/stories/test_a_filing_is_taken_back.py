@@ -112,7 +112,7 @@ async def test_a_filing_that_is_taken_back_was_never_there(service: Parts, provi
 
 
 async def test_each_record_tells_its_own_side(service: Parts, provider: Provider, client: Any) -> None:
-    """The Provenances: the wrong worker's says that something was taken out, the documents' that a filing was undone."""
+    """The wrong worker's Provenance says that something was taken out, the documents' that a filing was undone."""
     lot = (await service.lots.receive(provider.lot("100000101"))).lot
     await service.review.undo(ANNE, await attached(service, lot, "100000101"), "wrong-worker")
     await service.review.decide(ANNE, lot, "100000101", Decision("attach", JULIEN))
@@ -302,8 +302,8 @@ async def test_who_has_no_right_sees_and_decides_nothing(service: Parts, provide
             with pytest.raises(Forbidden):
                 await attempt
         assert await count(service, f"access where client_id = '{somebody.client_id}' and outcome = 4") == 6
+    machine = replace(person("x", "operator"), professional=None)
     with pytest.raises(Forbidden, match="identifier is missing"):
-        machine = replace(person("x", "operator"), professional=None)
         await service.review.decide(machine, lot, "100000106", Decision("attach", SANDRINE))
     assert await count(service, "identity_event") == 0
 
@@ -316,11 +316,9 @@ async def test_an_assistant_under_delegation_decides_on_the_index(service: Parts
     assert item.sees == "index"
     assert item.index
     assert all(one.identity for one in item.candidates)
+    flag = Decision("non-transmissible", documents={item.documents[0].document_id: ()})
     with pytest.raises(Forbidden):
-        document = item.documents[0].document_id
-        await service.review.decide(
-            assistant, lot, "100000107", Decision("non-transmissible", documents={document: ()})
-        )
+        await service.review.decide(assistant, lot, "100000107", flag)
     assert (await service.review.decide(assistant, lot, "100000107", Decision("not-in-register"))).state == "aside"
     assert (
         await count(service, "access where client_id = 'person:assistant-1' and query = 'review=not-in-register'") == 1
