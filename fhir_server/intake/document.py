@@ -206,6 +206,8 @@ class DocumentIntake:
         patient = await self._archive.resources.read(TYPE_NUMBER["Patient"], patient_id)
         if patient is None or patient.deleted:
             raise NotFound("There is no such worker")
+        waiting = {r.document_id for r in await self._lots.documents(lot, barcode) if r.state == "to-review"}
+        folder = replace(folder, documents=tuple(one for one in folder.documents if one.document_id in waiting))
         earlier = await self._earlier(facts, folder)
         kept = await self._keep_all(facts, folder, earlier)
         accepted = row._replace(state="accepted", patient_id=patient_id)
@@ -416,7 +418,9 @@ class DocumentIntake:
         changed = await self._filed_before(records) if filing.number else {}
         for resource in records:
             known = changed.pop((resource["resourceType"], resource["id"]), None)
-            one = incoming_from_dict(known or resource, method="update" if known else "create")
+            if known and resource["resourceType"] == "Binary":  # its bytes are there, and it tells of nobody
+                continue
+            one = incoming_from_dict(known or resource, method="update" if filing.number else "create")
             if document := blobs.get(resource["id"]):
                 one = replace(one, blob=Blob(bytes.fromhex(document.sha256), document.sha1, document.size))
             incoming.append(one)

@@ -15,14 +15,18 @@ import pytest
 
 from fhir_server.app import Parts, make_dispatcher
 from fhir_server.caller import Caller, service
+from fhir_server.evidence import report
 from fhir_server.identity.decisions import Decision
 from fhir_server.intake.labels import labelled_pairs
 from fhir_server.intake.register import patient_id_of
 from fhir_server.intake.review import Filters
 from fhir_server.outcomes import BadParameter, BusinessRule, Conflict, Forbidden, NotFound
 from fhir_server.ports import Answer, Envelope, HandedOver
+from fhir_server.r4.resource_types import TYPE_NUMBER
+from fhir_server.records.identifiers import stable_id
 from fhir_server.store.identity_events import IdentityEvents
 from fhir_server.store.outbox_rows import left_deliveries
+from mappings.filing import UNFILED
 from tests.stories.support import Provider, asking, count
 
 CLAIRE, JULIEN, SANDRINE = (patient_id_of(number) for number in ("100000101", "100000102", "100000106"))
@@ -109,6 +113,7 @@ async def test_a_filing_that_is_taken_back_was_never_there(service: Parts, provi
         assert "BEAUTEST" not in str(history)
     for name in binaries:
         assert (await client.get(f"/fhir/{name}")).status_code == 200
+    assert (await report(service, next(name for name in documents if name.startswith("Doc")))).passed
 
 
 async def test_each_record_tells_its_own_side(service: Parts, provider: Provider, client: Any) -> None:
@@ -146,6 +151,27 @@ class Recipient:
 
     async def close(self) -> None:
         """Nothing is open."""
+
+
+async def test_nobody_hides_a_document_by_that_label(service: Parts, provider: Provider, client: Any) -> None:
+    """It is set by a decision, and by nothing else: not by a doctor, not by a machine."""
+    await service.lots.receive(provider.lot("100000101"))
+    name = next(one for one in await everything(client, CLAIRE) if one.startswith("DocumentReference/"))
+    meta = {"resourceType": "Parameters", "parameter": [{"name": "meta", "valueMeta": {"security": [UNFILED]}}]}
+    assert (await client.post(f"/fhir/{name}/$meta-add", json=meta)).status_code == 403
+    assert (await client.get(f"/fhir/{name}")).status_code == 200
+
+
+async def test_what_was_deleted_meanwhile(service: Parts, provider: Provider, client: Any) -> None:
+    """A document that somebody deleted from the wrong record is filed with the others in the right one."""
+    lot = (await service.lots.receive(provider.lot("100000101"))).lot
+    await service.review.undo(ANNE, await attached(service, lot, "100000101"))
+    row = (await service.review.item(ANNE, lot, "100000101")).documents[0]
+    key = TYPE_NUMBER["DocumentReference"], stable_id("document", lot, row.document_id)
+    async with service.database.connection() as connection:
+        await connection.execute(b"update resource set deleted = true, doc = null where type = %s and id = %s", key)
+    await service.review.decide(ANNE, lot, "100000101", Decision("attach", JULIEN))
+    assert (await client.get(f"/fhir/DocumentReference/{key[1]}")).status_code == 200
 
 
 async def test_what_waits_is_withheld_and_what_left_is_listed(service: Parts, provider: Provider, client: Any) -> None:

@@ -68,8 +68,9 @@ order by f.updated, f.lot, f.barcode limit %(limit)s
 update scan_folder set state = %s, problems = %s, evidence = %s, patient_id = null, updated = %s where lot = %s and barcode = %s
 
 -- name: set_documents
--- Its documents.
-update scan_document set state = %s, document_reference_id = null where lot = %s and barcode = %s and state = %s
+-- Its documents; those that were destroyed (records without a name) stay what they were.
+update scan_document set state = %s, document_reference_id = null
+where lot = %s and barcode = %s and state = %s and (state <> 'accepted' or document_reference_id is not null)
 
 -- name: withhold_versions
 -- The earlier versions of these resources are read by nobody.
