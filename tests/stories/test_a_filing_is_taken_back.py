@@ -27,7 +27,7 @@ from fhir_server.records.identifiers import stable_id
 from fhir_server.store.identity_events import IdentityEvents
 from fhir_server.store.outbox_rows import left_deliveries
 from mappings.filing import UNFILED
-from tests.stories.support import Provider, asking, count
+from tests.stories.support import SAMPLES, Provider, asking, count
 
 CLAIRE, JULIEN, SANDRINE = (patient_id_of(number) for number in ("100000101", "100000102", "100000106"))
 
@@ -119,8 +119,12 @@ async def test_a_filing_that_is_taken_back_was_never_there(service: Parts, provi
 async def test_each_record_tells_its_own_side(service: Parts, provider: Provider, client: Any) -> None:
     """The wrong worker's Provenance says that something was taken out, the documents' that a filing was undone."""
     lot = (await service.lots.receive(provider.lot("100000101"))).lot
+    first = (await client.get(f"/fhir/DocumentReference?patient=Patient/{CLAIRE}&_count=2")).json()
+    (following,) = [link["url"] for link in first["link"] if link["relation"] == "next"]
     await service.review.undo(ANNE, await attached(service, lot, "100000101"), "wrong-worker")
+    assert "entry" not in (await client.get(following)).json()
     await service.review.decide(ANNE, lot, "100000101", Decision("attach", JULIEN))
+    assert "entry" not in (await client.get(following)).json(), "a page of then shows what is disclosed now"
     found = (await client.get("/fhir/Provenance?_count=100")).json()["entry"]
     told = [entry["resource"] for entry in found]
     of_claire = [one for one in told if f"Patient/{CLAIRE}" in str(one)]
@@ -456,6 +460,9 @@ async def test_two_identities_are_linked_and_unlinked(service: Parts, client: An
     linked = await service.identities.link(ANNE, one, other)
     assert (await content(one))["link"] == [{"other": {"reference": f"Patient/{other}"}, "type": "seealso"}]
     assert (await content(other))["link"] == [{"other": {"reference": f"Patient/{one}"}, "type": "seealso"}]
+    again = await service.register.import_csv((SAMPLES / "workers.csv").read_bytes())
+    assert again.changed == 0
+    assert (await content(one))["link"]
     with pytest.raises(Conflict):
         await service.identities.link(ANNE, other, one)
     await service.identities.unlink(PAUL, linked.event_id)
