@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fhir_server.commands.review import Note, Reason, person, table_of_events
+from fhir_server.commands.review import Note, Reason, person, tell_events
 from fhir_server.commands.running import By, Data, out, parts_of, run_to_end, settings_of
 
 
@@ -47,7 +47,7 @@ def cases(by: By, data: Data = None) -> None:
 
     async def run() -> None:
         async with parts_of(settings) as parts:
-            out.print(table_of_events(await parts.identities.cases(person(by))))
+            tell_events(await parts.identities.cases(person(by)))
 
     run_to_end(run)
 
@@ -70,7 +70,7 @@ def history(worker: Annotated[str, typer.Argument(help="Patient/ID")], by: By, d
 
     async def run() -> None:
         async with parts_of(settings) as parts:
-            out.print(table_of_events(await parts.identities.history(person(by), _id(worker))))
+            tell_events(await parts.identities.history(person(by), _id(worker)))
 
     run_to_end(run)
 

@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fhir_server.commands.running import By, Data, out, parts_of, run_to_end, settings_of, table_of
+from fhir_server.commands.running import By, Data, out, parts_of, run_to_end, settings_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fhir_server.caller import Caller
+    from fhir_server.store.identity_events import Event
 
 Reason = Annotated[str | None, typer.Option(help="Code of the reason (docs/review.md).")]
 Note = Annotated[str | None, typer.Option(help="In your words; kept with the decision, shown nowhere else.")]
@@ -76,20 +79,19 @@ def show(lot: str, barcode: str, by: By, data: Data = None) -> None:
                 f"  Patient/{one.patient_id}  for: {', '.join(one.grounds.get('for', ())) or '-'}"
                 f"  against: {', '.join(one.grounds.get('against', ())) or '-'}{second}"
             )
-        out.print(table_of_events(item.events))
+        tell_events(item.events)
 
     run_to_end(run)
 
 
-def table_of_events(events: Any) -> Any:
-    """Events as a table: no note, which is nobody else's."""
-    table = table_of("event", "at", "kind", "patients", "by", "reason", "undone by")
+def tell_events(events: "Sequence[Event]") -> None:
+    """A line for each event, with whole ids; no note, which is for reviewers."""
     for one in events:
-        patients = " ".join(f"Patient/{p}" for p in (one.patient_id, one.other_patient_id) if p)
-        at = one.at.isoformat("T", "seconds")
-        undone = str(one.undone_by or "")
-        table.add_row(str(one.event_id), at, one.kind, patients, one.decided_by or "(rule)", one.reason or "", undone)
-    return table
+        patients = " ".join(f"Patient/{identity}" for identity in (one.patient_id, one.other_patient_id) if identity)
+        at = one.at.isoformat(" ", "seconds")
+        undone = f"  undone or closed by {one.undone_by}" if one.undone_by else ""
+        by = one.decided_by or "(the rule)"
+        out.print(f"{one.event_id}  {at}  {one.kind}  {patients}  {by}  {one.reason or ''}{undone}", soft_wrap=True)
 
 
 def _decide(lot: str, barcode: str, by: str, data: Path | None, kind: Any, **more: Any) -> None:

@@ -74,7 +74,7 @@ def test_a_reason_is_one_of_the_table() -> None:
 
 def test_an_event_keeps_codes_and_numbers_only() -> None:
     """Barcodes are folder numbers, and whatever else comes with the evidence is somebody's."""
-    evidence = {
+    evidence: dict[str, Any] = {
         "reasons": ["G6-rival"],
         "barcodes": ["100000101"],
         "traits": {"birth_name": "X"},

@@ -7,6 +7,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,10 +25,11 @@ from fhir_server.outcomes import BadParameter, BusinessRule, Conflict, Forbidden
 from fhir_server.ports import Answer, Envelope, HandedOver
 from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.records.identifiers import stable_id
+from fhir_server.settings import Settings
 from fhir_server.store.identity_events import IdentityEvents
 from fhir_server.store.outbox_rows import left_deliveries
 from mappings.filing import UNFILED
-from tests.stories.support import SAMPLES, Provider, asking, count
+from tests.stories.support import SAMPLES, Provider, asking, count, dmst_fhir, running_service
 
 CLAIRE, JULIEN, SANDRINE = (patient_id_of(number) for number in ("100000101", "100000102", "100000106"))
 
@@ -487,3 +489,34 @@ async def test_two_qualified_identities_with_two_ins_are_a_collision(service: Pa
     assert await service.identities.cases(ANNE) == []
     with pytest.raises(Conflict):
         await service.identities.close(ANNE, case.event_id)
+
+
+async def test_the_command_line_does_all_of_it(world: Settings, provider: Provider, tmp_path: Path) -> None:
+    """review and identities, word by word, each as somebody."""
+    async with running_service(world) as service:
+        lot = (await service.lots.receive(provider.lot("100000101", "100000106", "100000107"))).lot
+        event = await attached(service, lot, "100000101")
+
+    async def run(*words: str, fails: bool = False) -> str:
+        result = await asyncio.to_thread(dmst_fhir, world, *words)
+        assert (result.exit_code != 0) == fails, (words, result.output, result.exception)
+        return result.output
+
+    labels = tmp_path / "labels.ndjson"
+    sandrine = ("review", "attach", lot, "100000106", "--worker", f"Patient/{SANDRINE}", "--by")
+    assert "a second person must agree (PROV)" in await run(*sandrine, "a.martin")
+    await run("review", "confirm", lot, "100000106", "--by", "a.martin", fails=True)
+    assert "the folder is accepted" in await run("review", "confirm", lot, "100000106", "--by", "b.durand")
+    assert "taken back" in await run("review", "undo", str(event), "--by", "b.durand", "--reason", "wrong-worker")
+    assert "100000101" in await run("review", "list")
+    assert f"Patient/{CLAIRE}" in await run("review", "show", lot, "100000101", "--by", "b.durand")
+    await run("review", "dismiss", lot, "100000101", "--worker", f"Patient/{CLAIRE}", "--by", "b.durand")
+    assert "rejected" in await run("review", "several", lot, "100000107", "--by", "b.durand")
+    await run("review", "acknowledge", lot, "--output", str(tmp_path))
+    assert "E13" in (tmp_path / f"{lot}.ack.json").read_text()
+    assert "linked" in await run("identities", "link", CLAIRE, SANDRINE, "--by", "b.durand")
+    assert "link" in await run("identities", "history", CLAIRE, "--by", "b.durand")
+    await run("identities", "link", CLAIRE, JULIEN, "--by", "b.durand", fails=True)
+    assert "collision-case-opened" in await run("identities", "cases", "--by", "b.durand")
+    assert "pairs" in await run("identities", "labels", "-o", str(labels))
+    assert '"verdict":"non-match"' in labels.read_text()
