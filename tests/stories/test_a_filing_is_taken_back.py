@@ -159,6 +159,32 @@ class Recipient:
         """Nothing is open."""
 
 
+async def test_what_was_made_of_a_document_goes_with_it(service: Parts, provider: Provider, client: Any) -> None:
+    """Renditions, and what others derived from a document: out of the record, and into the right one."""
+    lot = (await service.lots.receive(provider.lot("100000103"))).lot
+    malika = patient_id_of("100000103")
+    filed = [one for name, one in (await everything(client, malika)).items() if name.startswith("DocumentReference/")]
+    original = next(one for one in filed if "relatesTo" not in one)
+    derived = {name: part for name, part in original.items() if name not in ("id", "meta", "masterIdentifier")}
+    derived["relatesTo"] = [{"code": "transforms", "target": {"reference": f"DocumentReference/{original['id']}"}}]
+    made = (await client.post("/fhir/DocumentReference", json=derived)).json()["id"]
+    elsewhere = {"resourceType": "List", "status": "current", "mode": "working"}
+    elsewhere["entry"] = [{"item": {"reference": f"DocumentReference/{original['id']}"}}]  # pyright: ignore[reportArgumentType]
+    other = (await client.post("/fhir/List", json=elsewhere)).json()["id"]
+    undone = await service.review.undo(ANNE, await attached(service, lot, "100000103"))
+    assert undone.referring == (f"List/{other}",)
+    for identity in (made, *(one["id"] for one in filed)):
+        assert (await client.get(f"/fhir/DocumentReference/{identity}")).status_code == 404
+    await service.review.decide(ANNE, lot, "100000103", Decision("attach", JULIEN))
+    found = (await client.get(f"/fhir/DocumentReference?patient=Patient/{JULIEN}&_count=50")).json()["entry"]
+    assert {entry["resource"]["id"] for entry in found} == {made, *(one["id"] for one in filed)}
+    assert malika not in str(found)
+    assert "ECHANTILLON" not in str(found)
+    told = (await client.get("/fhir/Provenance?_count=100")).json()["entry"]
+    steps = [entry["resource"]["activity"]["coding"][0]["code"] for entry in told]
+    assert steps.count("transform") == 1
+
+
 async def test_nobody_hides_a_document_by_that_label(service: Parts, provider: Provider, client: Any) -> None:
     """It is set by a decision, and by nothing else: not by a doctor, not by a machine."""
     await service.lots.receive(provider.lot("100000101"))
