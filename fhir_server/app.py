@@ -24,9 +24,8 @@ from adapters.time_stamping import TimeStampingService
 from fhir_server import embedded, logs, traces
 from fhir_server.dispatch import Dispatcher
 from fhir_server.intake.document import DocumentIntake
-from fhir_server.intake.register import RegisterIntake, service_id_of
 from fhir_server.intake.identity_links import IdentityLinks
-from fhir_server.intake.register import RegisterIntake
+from fhir_server.intake.register import RegisterIntake, service_id_of
 from fhir_server.intake.review import Review
 from fhir_server.intake.scan_lot import LotIntake
 from fhir_server.metrics import Metrics

@@ -351,7 +351,7 @@ class DocumentIntake:
         now = datetime.now(UTC)
         documents = _scanned(lot.manifest.lot, await self._still_his(kept, row.patient_id), now)
         incoming = await self._incoming(lot, folder, row, documents, reasons, filing, now) if documents else []
-        deliveries = self._deliveries(documents, row.patient_id, now, filing.number)
+        deliveries = self._deliveries(_to_deliver(documents, incoming), row.patient_id, now, filing.number)
         custodian = service_id_of(self._settings)
         incoming += [incoming_from_dict(task_of(delivery, custodian_id=custodian)) for delivery in deliveries]
         references = {d.document_id: d.document_reference_id for d in documents if not d.transforms}
@@ -528,16 +528,13 @@ class DocumentIntake:
             raise NotFound(f"{resource_type}/{resource_id} does not exist")
         return orjson.loads(stored.doc)
 
-    def _deliveries(
-        self, documents: Sequence[ScannedDocument], patient_id: str, now: datetime, number: int
-    ) -> list[DeliveryRow]:
-        """One per document and recipient; of an image its PDF/A rendition goes, not the image."""
-        rendered = {document.transforms for document in documents if document.transforms}
+    def _deliveries(self, documents: Sequence[str], patient_id: str, now: datetime, number: int) -> list[DeliveryRow]:
+        """One per document and recipient."""
         return [
             DeliveryRow(
-                stable_id("delivery", recipient.name, document.document_reference_id, *_numbered(number)),
+                stable_id("delivery", recipient.name, document, *_numbered(number)),
                 recipient.name,
-                document.document_reference_id,
+                document,
                 patient_id,
                 "pending",
                 0,
@@ -548,7 +545,6 @@ class DocumentIntake:
                 now,
             )
             for document in documents
-            if document.document_reference_id not in rendered
             for recipient in self._recipients
             if recipient.kind not in ON_REQUEST
         ]
@@ -613,6 +609,20 @@ def _original_of(document_reference: Mapping[str, Any], documents: Sequence[str]
         if relation.get("code") != "replaces" and target in documents:
             return target
     return ""
+
+
+def _to_deliver(documents: Sequence[ScannedDocument], incoming: Sequence[Incoming]) -> list[str]:
+    """The DocumentReferences that leave: of an image its PDF/A rendition, and what was made of them before they were
+    filed again.
+    """
+    rendered = {document.transforms for document in documents if document.transforms}
+    own = [document.document_reference_id for document in documents]
+    made = [
+        one.resource_id
+        for one in incoming
+        if one.type == "DocumentReference" and one.resource_id not in own and one.resource.get("status") == "current"
+    ]
+    return [one for one in own if one not in rendered] + made
 
 
 def _numbered(number: int) -> tuple[str, ...]:

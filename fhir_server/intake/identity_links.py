@@ -13,9 +13,9 @@ import orjson
 
 from fhir_server.caller import Caller, service
 from fhir_server.identity.decisions import check_note, reason_of, table
-from fhir_server.intake.register import service_id_of
 from fhir_server.outcomes import BadParameter, BusinessRule, Conflict, Forbidden, NotFound, VersionConflict
 from fhir_server.records import audit
+from fhir_server.records.identifiers import service_id_of
 from fhir_server.records.read import Archive
 from fhir_server.records.write import Door, Incoming, incoming_from_dict, new_id
 from fhir_server.settings import Settings

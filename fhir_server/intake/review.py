@@ -24,10 +24,10 @@ from fhir_server.identity.decisions import (
     table,
 )
 from fhir_server.intake.document import DocumentIntake, Filing, duplicates
-from fhir_server.intake.register import service_id_of
 from fhir_server.intake.unfiling import Undone, Unfiling, held_as_filed
 from fhir_server.outcomes import BadParameter, BusinessRule, Conflict, Forbidden, NotFound
 from fhir_server.records import audit
+from fhir_server.records.identifiers import service_id_of
 from fhir_server.records.read import Archive
 from fhir_server.records.write import Door, new_id
 from fhir_server.scans import acknowledgement

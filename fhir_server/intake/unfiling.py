@@ -13,10 +13,9 @@ import orjson
 
 from fhir_server.caller import service
 from fhir_server.intake.document import made_of
-from fhir_server.intake.register import service_id_of
 from fhir_server.outcomes import Conflict, VersionConflict
 from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
-from fhir_server.records.identifiers import stable_id
+from fhir_server.records.identifiers import service_id_of, stable_id
 from fhir_server.records.read import Archive
 from fhir_server.records.tasks import task_of
 from fhir_server.records.write import Door, Incoming, incoming_from_dict, new_id

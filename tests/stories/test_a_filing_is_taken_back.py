@@ -185,6 +185,30 @@ async def test_what_was_made_of_a_document_goes_with_it(service: Parts, provider
     assert steps.count("transform") == 1
 
 
+async def test_a_redacted_document_stays_redacted(service: Parts, provider: Provider, client: Any) -> None:
+    """A page taken out under the wrong worker is out under the right one, and the derivative is what leaves."""
+    lot = (await service.lots.receive(provider.lot("100000101"))).lot
+    found = (await client.get(f"/fhir/DocumentReference?patient=Patient/{CLAIRE}")).json()["entry"]
+    name = next(
+        entry["resource"]["id"]
+        for entry in found
+        if any(one.get("valuePositiveInt", 0) > 1 for one in entry["resource"]["content"][0]["attachment"]["extension"])
+    )
+    asked = {"resourceType": "Parameters", "parameter": []}
+    asked["parameter"] = [{"name": "page", "valuePositiveInt": 1}, {"name": "reason", "valueCode": "tiers"}]  # pyright: ignore[reportArgumentType]
+    redacted = await client.post(f"/fhir/DocumentReference/{name}/$redact", json=asked)
+    assert redacted.status_code < 300, redacted.text
+    await service.review.undo(ANNE, await attached(service, lot, "100000101"))
+    await service.review.decide(ANNE, lot, "100000101", Decision("attach", JULIEN))
+    now = (await client.get(f"/fhir/DocumentReference?patient=Patient/{JULIEN}")).json()["entry"]
+    assert len(now) == 4
+    (made,) = [entry["resource"] for entry in now if entry["resource"].get("relatesTo")]
+    assert made["relatesTo"][0]["target"]["reference"] == f"DocumentReference/{name}"
+    assert (await client.get(f"/fhir/DocumentReference/{name}")).status_code == 404
+    where = f"delivery where document_reference_id = '{made['id']}' and withdrawn is null and patient_id = '{JULIEN}'"
+    assert await count(service, where) == 2
+
+
 async def test_nobody_hides_a_document_by_that_label(service: Parts, provider: Provider, client: Any) -> None:
     """It is set by a decision, and by nothing else: not by a doctor, not by a machine."""
     await service.lots.receive(provider.lot("100000101"))
