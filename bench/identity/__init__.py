@@ -1,0 +1,1 @@
+"""Identity matching measured beside its peers (docs/identity.md)."""

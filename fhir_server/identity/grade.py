@@ -1,0 +1,109 @@
+"""Certain, probable, possible or none, for all candidates of an incoming record at once. Pure.
+
+The grades are those of FHIR's `match-grade` (certain, probable, possible, certainly-not). Only certain files anything
+without a human, and only where the policy allows it (policy.py): so whatever could be somebody else is not certain.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from fhir_server.identity.comparable import Comparable
+from fhir_server.identity.guards import AGREES, guards_of
+from fhir_server.identity.model import Model
+from fhir_server.identity.score import Scorer, Waterfall, posteriors, scorer
+
+Grade = Literal["certain", "probable", "possible", "none"]
+
+_TELLS_APART: Final = ("family", "given", "born", "place")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Somebody of the register. Several of one `identity` are what is known of one person (former traits)."""
+
+    identity: str
+    person: Comparable
+
+
+@dataclass(frozen=True, slots=True)
+class Graded:
+    """A candidate with its grade, its posterior (of at most one being right), its odds in bits and why."""
+
+    identity: str
+    grade: Grade
+    posterior: float
+    odds: float
+    waterfall: Waterfall
+    reasons: tuple[str, ...]
+
+
+class Judge:
+    """Grades candidates under one model, for a register of one size. Made once, and shared."""
+
+    def __init__(self, model: Model, register_size: int | None = None) -> None:
+        self.model = model
+        self.prior = model.prior(register_size)
+        self._score: Scorer = scorer(model)
+
+    def grade(self, stated: Comparable, candidates: Sequence[Candidate]) -> tuple[Graded, ...]:
+        """All candidates, most likely first, those graded `none` too; the order in which they come does not matter."""
+        weighed: dict[str, tuple[Waterfall, Comparable]] = {}
+        for candidate in candidates:
+            found = self._score(stated, candidate.person)
+            held = weighed.get(candidate.identity)
+            if held is None or found.bits > held[0].bits:
+                weighed[candidate.identity] = (found, candidate.person)
+        ranked = sorted(weighed.items(), key=lambda one: (-one[1][0].bits, one[0]))
+        shares = posteriors([found.bits for _, (found, _) in ranked], self.prior)
+        rivals = self._rivals([found.bits for _, (found, _) in ranked])
+        graded: list[Graded] = []
+        for place, (identity, (found, person)) in enumerate(ranked):
+            odds = self.prior + found.bits
+            grade, reasons = self._of_one(stated, person, found, odds, first=place == 0, rival=rivals[place])
+            graded.append(Graded(identity, grade, shares[place], odds, found, reasons))
+        return tuple(graded)
+
+    def _rivals(self, bits: Sequence[float]) -> list[bool]:
+        """G6: for each candidate, whether another one that is worth showing comes within the margin of the first."""
+        possible = self.model.thresholds.possible
+        near = [
+            self.prior + one >= possible and bool(bits) and bits[0] - one < self.model.thresholds.margin for one in bits
+        ]
+        return [near[place] and sum(near) > 1 for place in range(len(bits))]
+
+    def _of_one(
+        self, stated: Comparable, person: Comparable, found: Waterfall, odds: float, *, first: bool, rival: bool
+    ) -> tuple[Grade, tuple[str, ...]]:
+        limits = self.model.thresholds
+        reasons = guards_of(stated, person, found) + (("G6-rival",) if rival else ())
+        if odds < limits.possible or _excluded(found):
+            return "none", reasons
+        if reasons:
+            return "possible", reasons
+        if first and odds >= limits.certain and (_certain_by_traits(found) or _certain_by_matricule(found)):
+            return "certain", ()
+        return ("probable" if odds >= limits.probable else "possible"), ()
+
+
+def _excluded(found: Waterfall) -> bool:
+    """Two contradictions of which each alone would be an error of writing: somebody else, not worth a reviewer."""
+    against = {field for field in ("given", "born", "sex", "nir") if found.says(field) == "against"}
+    return len(against) > 1 and found.says("nir") != "agree"
+
+
+def _certain_by_traits(found: Waterfall) -> bool:
+    """Family and given name agree, one of them perhaps but for a slip, and the full birth date is the same."""
+    names = (found.says("family"), found.says("given"))
+    return found.says("born") == "agree" and set(names) <= AGREES and "agree" in names
+
+
+def _certain_by_matricule(found: Waterfall) -> bool:
+    """The NIR is the same, two traits that tell persons apart agree, and nothing speaks against it."""
+    said = [found.says(field) for field in _TELLS_APART]
+    return (
+        found.says("nir") == "agree"
+        and said.count("agree") > 1
+        and found.says("born") == "agree"
+        and not {"against"} & {*said, found.says("sex")}
+    )
