@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-from stdnum.fr import nir as stdnum_nir
-
 from fhir_server.identity import names
 from fhir_server.identity.phonetics import looks, sound
 from fhir_server.identity.traits import TraitsIns
@@ -135,8 +133,8 @@ def comparable(
         nir_sex={"1": "M", "3": "M", "7": "M", "2": "F", "4": "F", "8": "F"}.get(current[0]) if current else None,
         nir_damaged=_damaged(stated.matricule_ins),
         fictitious=domain_of(stated.oid_ins) in ("test", "demo"),
-        birth_name="".join(names.words(birth or "")) or None,
-        used_name="".join(names.words(used or "")) or None,
+        birth_name=names.glued(birth or "") or None,
+        used_name=names.glued(used or "") or None,
     )
 
 
@@ -162,14 +160,18 @@ def _date(text: str | None) -> dict[str, str | None]:
     }
 
 
+def _compact(matricule: str | None) -> str:
+    return re.sub(r"[\s.-]", "", matricule[:40]).upper() if matricule else ""
+
+
 def _nir13(matricule: str | None) -> str | None:
-    number = stdnum_nir.compact(matricule or "")[:13].upper()
+    number = _compact(matricule)[:13]
     return number if _NIR.fullmatch(number) else None
 
 
 def _damaged(matricule: str | None) -> bool:
     """Whether a matricule came with a key that does not fit: some digit of it was misread (a warning, no more)."""
-    number = stdnum_nir.compact(matricule or "")
+    number = _compact(matricule)
     return len(number) == 15 and not has_valid_key(number)
 
 

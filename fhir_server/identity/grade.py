@@ -76,9 +76,9 @@ class Judge:
         self, stated: Comparable, person: Comparable, found: Waterfall, odds: float, *, first: bool, rival: bool
     ) -> tuple[Grade, tuple[str, ...]]:
         limits = self.model.thresholds
-        reasons = guards_of(stated, person, found) + (("G6-rival",) if rival else ())
         if odds < limits.possible or _excluded(found):
-            return "none", reasons
+            return "none", ()
+        reasons = guards_of(stated, person, found) + (("G6-rival",) if rival else ())
         if reasons:
             return "possible", reasons
         if first and odds >= limits.certain and (_certain_by_traits(found) or _certain_by_matricule(found)):
@@ -93,9 +93,15 @@ def _excluded(found: Waterfall) -> bool:
 
 
 def _certain_by_traits(found: Waterfall) -> bool:
-    """Family and given name agree, one of them perhaps but for a slip, and the full birth date is the same."""
-    names = (found.says("family"), found.says("given"))
-    return found.says("born") == "agree" and set(names) <= AGREES and "agree" in names
+    """Family and given name agree, perhaps but for a slip or in each other's place, and the full birth date is the
+    same.
+    """
+    swapped = found.level("family") == "swapped"
+    return (
+        found.says("born") == "agree"
+        and found.says("family") in AGREES
+        and (found.says("given") in AGREES or swapped)
+    )
 
 
 def _certain_by_matricule(found: Waterfall) -> bool:
@@ -104,6 +110,6 @@ def _certain_by_matricule(found: Waterfall) -> bool:
     return (
         found.says("nir") == "agree"
         and said.count("agree") > 1
-        and found.says("born") == "agree"
-        and not {"against"} & {*said, found.says("sex")}
+        and found.says("born") in {"agree", "weak", "nothing"}
+        and "against" not in {*said, found.says("sex")}
     )

@@ -68,17 +68,16 @@ def _other_matricule(one: Comparable, other: Comparable, found: Waterfall) -> bo
 
 
 def _matricule_and_traits(one: Comparable, other: Comparable, found: Waterfall) -> bool:
-    """G4. The same number and other traits; or a number that speaks of another sex or month of birth than the record
-    it stands on, or than the worker whose number is not known: that of a spouse, a parent, a child.
+    """G4. The same number and other traits, or the same number that is not the worker's own (a dependant's record
+    under the number of the insured) and no birth date that tells; or a number that speaks of another sex or month of
+    birth than the other person has, whose number is not known: that of a spouse, a parent, a child.
     """
     if found.says("nir") == "agree":
         against = {found.says(field) for field in ("family", "given", "born", "sex")}
-        return "against" in against or _speaks_of_another(one, one)
-    if one.nir_damaged:
+        return "against" in against or (found.says("born") != "agree" and _speaks_of_another(other, other))
+    if found.says("nir") != "nothing" or one.nir_damaged:  # two numbers: G3
         return False
-    return _speaks_of_another(one, one) or (not other.nirs and _speaks_of_another(one, other)) or (
-        not one.nirs and bool(other.nirs) and _speaks_of_another(other, one)
-    )
+    return _speaks_of_another(one, other)
 
 
 def _speaks_of_another(numbered: Comparable, person: Comparable) -> bool:
@@ -93,7 +92,12 @@ def _other_sex(_: Comparable, __: Comparable, found: Waterfall) -> bool:
 
 
 def _no_birth_date(_: Comparable, __: Comparable, found: Waterfall) -> bool:
-    return found.says("born") in {"nothing", "weak"}
+    """G7. The NIR holds year and month of birth: where it is the same one and both names agree, a date that neither
+    contradicts nor confirms is not missed.
+    """
+    if found.says("born") not in {"nothing", "weak"}:
+        return False
+    return not (found.says("nir") == found.says("family") == found.says("given") == "agree")
 
 
 def _other_birth_name(one: Comparable, other: Comparable, _: Waterfall) -> bool:

@@ -48,6 +48,8 @@ def _texts(one: Comparable, *, stored: bool) -> Iterable[str]:
             yield f"GB {given} {one.born}"
         for letters in dict.fromkeys(name[:2] for name in (*one.family_plain[:2], *one.given_plain[:1])):
             yield f"B {one.born} {letters}"
+        for name in (*one.family_plain[:2], *one.given_plain[:1]):
+            yield f"BE {one.born} {name[-2:]}"
     if stored or not one.born:
         for family in whole:
             for given in one.given_plain[:1]:
@@ -55,3 +57,4 @@ def _texts(one: Comparable, *, stored: bool) -> Iterable[str]:
         for family in one.family_plain[:2]:
             for given in givens[:1]:
                 yield f"1G {family[:3]} {given}"
+                yield f"EG {family[-3:]} {given}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from fhir_server.identity.predicates import (
+    HELPERS,
     Alike,
     Begins,
     BeginsWith,
@@ -215,28 +216,24 @@ FRENCH: Final = (FAMILY, GIVEN, BORN, SEX, PLACE, NIR, BORN_BY_NIR)
 Compare = Callable[[Any, Any], tuple[int, ...]]
 
 
+def python_of(comparisons: Sequence[Comparison]) -> str:
+    """The text of the function that `compiled` makes, to be read by whoever doubts it."""
+    lines = ["def compare(one, other):"]
+    for number, comparison in enumerate(comparisons):
+        lines += [f"    if {comparison.nothing.python()}:", f"        level{number} = {NOTHING}"]
+        for place, level in enumerate(comparison.levels):
+            lines.append(f"    elif {level.when.python()}:" if level.when else "    else:")
+            lines.append(f"        level{number} = {place}")
+    found = ", ".join(f"level{number}" for number in range(len(comparisons)))
+    return "\n".join((*lines, f"    return ({found},)", ""))
+
+
 def compiled(comparisons: Sequence[Comparison]) -> Compare:
     """The function of two records that gives the level of each comparison, `NOTHING` where it says nothing."""
-    tests = tuple(
-        (comparison.nothing.python(), tuple(level.when.python() for level in comparison.levels if level.when))
-        for comparison in comparisons
-    )
-
-    def compare(one: Any, other: Any) -> tuple[int, ...]:
-        found: list[int] = []
-        for nothing, levels in tests:
-            if nothing(one, other):
-                found.append(NOTHING)
-                continue
-            for place, test in enumerate(levels):
-                if test(one, other):
-                    found.append(place)
-                    break
-            else:
-                found.append(len(levels))
-        return tuple(found)
-
-    return compare
+    made: dict[str, Any] = dict(HELPERS)
+    # As dataclasses do: the text comes of the declarations above, never of what was received.
+    exec(compile(python_of(comparisons), "<levels>", "exec"), made)  # noqa: S102
+    return made["compare"]
 
 
 def level_named(comparison: Comparison, name: str) -> int:

@@ -34,28 +34,32 @@ def _distinct(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in names if name))[:MOST]
 
 
+@lru_cache(maxsize=200_000)
+def glued(name: str) -> str:
+    """The words of a name in one: LE GOFF is LEGOFF, DE LA TOUR is DELATOUR."""
+    return "".join(words(name))
+
+
 def whole_families(*stated: str | None) -> tuple[str, ...]:
-    """Birth name and used name, each glued: LE GOFF is LEGOFF, DE LA TOUR is DELATOUR."""
-    return _distinct("".join(words(name)) for name in stated if name)
+    """Birth name and used name, each glued."""
+    return _distinct(glued(name) for name in stated if name)
 
 
 def family_parts(*stated: str | None) -> tuple[str, ...]:
     """The whole names, either half of a double name, and each without its particles (TOUR for DE LA TOUR)."""
-    parts: list[str] = []
-    for name in stated:
-        if not name:
-            continue
-        row = " ".join(words(name))
-        pieces = (*traits.halves(row), traits.without_particles(row))
-        pieces += tuple(traits.without_particles(" ".join(split)) for split in _hyphenated(name))
-        parts += ("".join(words(name)), *(piece for piece in pieces if len(piece) > 2))
-    return _distinct(parts)
+    return _distinct(part for name in dict.fromkeys(stated) if name for part in _parts(name))
 
 
-def _hyphenated(name: str) -> Iterable[tuple[str, ...]]:
-    """The halves that a hyphen parts, whatever particles they have."""
-    halves = name[:LONGEST].split("-")
-    return (words(half) for half in halves) if len(halves) > 1 else ()
+@lru_cache(maxsize=200_000)
+def _parts(name: str) -> tuple[str, ...]:
+    row = words(name)
+    if len(row) < 2:
+        return row
+    text = " ".join(row)
+    hyphenated = name[:LONGEST].split("-")
+    halves = (traits.without_particles(" ".join(words(half))) for half in hyphenated if len(hyphenated) > 1)
+    pieces = (*traits.halves(text), traits.without_particles(text), *halves)
+    return ("".join(row), *(piece for piece in pieces if len(piece) > 2))
 
 
 def row(given_names: Sequence[str]) -> tuple[str, ...]:
@@ -72,7 +76,7 @@ def openings(given_names: Sequence[str]) -> tuple[str, ...]:
     opened: list[str] = []
     held = ""
     for name in given_names[:MOST]:
-        held += "".join(words(name))
+        held += glued(name)
         opened.append(held)
     return _distinct(opened)
 

@@ -34,7 +34,10 @@ class Waterfall:
 
     def says(self, field: str) -> Says:
         """What a trait says; `nothing` where it was not compared."""
-        return next((step.says for step in self.steps if step.field == field), "nothing")
+        for step in self.steps:
+            if step.field == field:
+                return step.says
+        return "nothing"
 
     def level(self, field: str) -> str | None:
         """The level of a trait; None where it was not compared."""
@@ -51,15 +54,15 @@ def scorer(model: Model, comparisons: Sequence[Comparison] = FRENCH) -> Scorer:
 
     def score(one: Any, other: Any) -> Waterfall:
         steps: list[Step] = []
+        bits = 0.0
         for level, table in zip(compare(one, other), tables, strict=True):
-            rows, column, adjusted = table[level]
-            if column is None:
-                steps.append(rows)
-                continue
-            others = column(other)
-            rarest = max(name for name in column(one) if name in others)[0]
-            steps.append(adjusted[rarest])
-        return Waterfall(tuple(steps), sum(step.bits + step.rarity_bits for step in steps))
+            step, column, adjusted = table[level]
+            if column is not None:
+                others = column(other)
+                step = adjusted[max(name for name in column(one) if name in others)[0]]
+            steps.append(step)
+            bits += step.bits + step.rarity_bits
+        return Waterfall(tuple(steps), bits)
 
     return score
 
