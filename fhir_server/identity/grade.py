@@ -87,7 +87,11 @@ class Judge:
 
 
 def _excluded(found: Waterfall) -> bool:
-    """Two contradictions of which each alone would be an error of writing: somebody else, not worth a reviewer."""
+    """Nobody to show a reviewer: neither a name nor the NIR speaks for it, or two contradictions come together of which
+    each alone would be an error of writing.
+    """
+    if {found.says(field) for field in ("family", "given", "nir")} <= {"nothing", "against"}:
+        return True
     against = {field for field in ("given", "born", "sex", "nir") if found.says(field) == "against"}
     return len(against) > 1 and found.says("nir") != "agree"
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from rapidfuzz.distance import JaroWinkler
+from rapidfuzz.distance import DamerauLevenshtein, JaroWinkler
 
 from fhir_server.identity.comparable import Comparable
 from fhir_server.identity.score import Waterfall
@@ -75,16 +75,20 @@ def _matricule_and_traits(one: Comparable, other: Comparable, found: Waterfall) 
     if found.says("nir") == "agree":
         against = {found.says(field) for field in ("family", "given", "born", "sex")}
         return "against" in against or (found.says("born") != "agree" and _speaks_of_another(other, other))
-    if found.says("nir") != "nothing" or one.nir_damaged:  # two numbers: G3
+    if found.says("nir") != "nothing":  # two numbers: G3
         return False
-    return _speaks_of_another(one, other)
+    return _speaks_of_another(one, other, slips=1 if one.nir_damaged else 0)
 
 
-def _speaks_of_another(numbered: Comparable, person: Comparable) -> bool:
-    """Whether the NIR of the one implies another sex or month of birth than the other has."""
-    if numbered.nir_sex and person.sex and numbered.nir_sex != person.sex:
-        return True
-    return bool(numbered.nir_year_month and person.born) and numbered.nir_year_month != person.year_month
+def _speaks_of_another(numbered: Comparable, person: Comparable, *, slips: int = 0) -> bool:
+    """Whether the NIR of the one implies another sex or month of birth than the other has, by more than so many digits
+    (one where its key says that it was misread).
+    """
+    sexes = bool(numbered.nir_sex and person.sex and numbered.nir_sex != person.sex)
+    apart = 0
+    if numbered.nir_year_month and person.born and person.year_month:
+        apart = DamerauLevenshtein.distance(numbered.nir_year_month, person.year_month)
+    return sexes + apart > slips
 
 
 def _other_sex(_: Comparable, __: Comparable, found: Waterfall) -> bool:

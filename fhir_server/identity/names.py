@@ -18,6 +18,7 @@ MOST: Final = 8
 _BEYOND_NFKD: Final = str.maketrans(
     {"Ø": "O", "ø": "o", "Ł": "L", "ł": "l", "Đ": "D", "đ": "d", "Ð": "D", "ð": "d", "Þ": "TH", "þ": "th", "ı": "i"}
 )
+_SHORT: Final = {"ST": "SAINT", "STE": "SAINTE"}
 _READ_AS_DIGITS: Final = str.maketrans("0158", "OISB")
 
 
@@ -27,7 +28,8 @@ def words(name: str) -> tuple[str, ...]:
     cut = name[:LONGEST].translate(_BEYOND_NFKD)
     if any(c.isalpha() for c in cut):
         cut = cut.translate(_READ_AS_DIGITS)
-    return traits.words(cut)
+    found = traits.words(cut)
+    return tuple(_SHORT.get(word, word) for word in found) if len(found) > 1 else found
 
 
 def _distinct(names: Iterable[str]) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ _RULES: Final[tuple[tuple[str, str], ...]] = (
     (r"CK|QU|Q", "K"),
     (r"GU(?=[EIY])", "K0"),
     (r"GE(?=[AOU])", "J"),
-    (r"IL?L(?=[AEIOUY])|LLE?$(?<=[AEOU]ILLE)", "I"),
+    (r"ILL(?=[AEIOUY])", "I"),
     (r"Y", "I"),
     (r"W", "V"),
     # soft and hard
@@ -39,11 +39,12 @@ _RULES: Final[tuple[tuple[str, str], ...]] = (
     (r"(IN|IM|UN|UM)(?![AEIOUNM])", "1"),
     (r"(E?AN|E?AM|EN|EM)(?![AEIOUNM])", "2"),
     (r"(ON|OM)(?![AEIOUNM])", "3"),
-    # open and closed e, and what is mute
-    (r"(AI|EI|ER$|EZ$|ES$|ET$|EE+S?$)", "E"),
+    # a mute e keeps the consonant before it (LOUISE, not LOUIS); other final consonants are mute
+    (r"(?<=..)ES?$", "#"),
+    (r"(AI|EI|ER$|EZ$|ET$)", "E"),
     (r"OU", "U"),
-    (r"(.)\1+", r"\1"),
-    (r"(?<=.)[STDPE]+$", ""),
+    (r"(?<=.)[STDPX]+$", ""),
+    (r"#", ""),
     (r"(.)\1+", r"\1"),
 )
 _COMPILED: Final = tuple((re.compile(found), put) for found, put in _RULES)
