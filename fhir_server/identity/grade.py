@@ -5,7 +5,7 @@ without a human, and only where the policy allows it (policy.py): so whatever co
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from fhir_server.identity.comparable import Comparable
@@ -63,6 +63,12 @@ class Judge:
             grade, reasons = self._of_one(stated, person, found, odds, first=place == 0, rival=rivals[place])
             graded.append(Graded(identity, grade, shares[place], odds, found, reasons))
         return tuple(graded)
+
+    def grade_weighed(self, stated: Comparable, person: Comparable, bits: float) -> Graded:
+        """One candidate that another engine weighed (Splink in batch): the same guards and grades on its bits."""
+        found = replace(self._score(stated, person), bits=bits)
+        grade, reasons = self._of_one(stated, person, found, self.prior + bits, first=True, rival=False)
+        return Graded("", grade, posteriors([bits], self.prior)[0], self.prior + bits, found, reasons)
 
     def _rivals(self, bits: Sequence[float]) -> list[bool]:
         """G6: for each candidate, whether another one that is worth showing comes within the margin of the first."""

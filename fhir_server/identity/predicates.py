@@ -74,6 +74,15 @@ HELPERS: Final[Mapping[str, Any]] = MappingProxyType(
 )
 """What the expressions call."""
 
+MACROS: Final = (
+    """create or replace macro closest(a, b) as coalesce(
+        list_max(flatten([[jaro_winkler_similarity(x, y) for y in b] for x in a])), 0.0)""",
+    """create or replace macro fewest_edits(a, b, shortest) as coalesce(
+        list_min(flatten([[case when len(x) >= shortest and len(y) >= shortest and abs(len(x) - len(y)) < 3
+            then damerau_levenshtein(x, y) else 9 end for y in b] for x in a])), 9)""",
+)
+"""What the conditions call, to be made in DuckDB first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Missing:
@@ -221,7 +230,7 @@ class Alike:
         return f"(closest(one.{self.column}, other.{self.column}) >= {self.at_least - TOLERANCE!r})"
 
     def sql(self) -> str:
-        return f"{_of_all_pairs(self.column, 'jaro_winkler_similarity(x, y)', 'max', '0.0')} >= {self.at_least} - 1e-9"
+        return f"closest({self.column}_l, {self.column}_r) >= {self.at_least - TOLERANCE!r}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,10 +245,7 @@ class Edits:
         return f"(fewest_edits(one.{self.column}, other.{self.column}, {self.shortest}) <= {self.at_most})"
 
     def sql(self) -> str:
-        apart = (
-            f"case when len(x) >= {self.shortest} and len(y) >= {self.shortest} then damerau_levenshtein(x, y) else 9 end"
-        )
-        return f"{_of_all_pairs(self.column, apart, 'min', '9')} <= {self.at_most}"
+        return f"fewest_edits({self.column}_l, {self.column}_r, {self.shortest}) <= {self.at_most}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,8 +338,3 @@ def every(*parts: Predicate) -> Every:
 
 def either(*parts: Predicate) -> Either:
     return Either(parts)
-
-
-def _of_all_pairs(column: str, measure: str, choose: str, otherwise: str) -> str:
-    pairs = f"flatten([[{measure} for y in {column}_r] for x in {column}_l])"
-    return f"coalesce(list_{choose}({pairs}), {otherwise})"
