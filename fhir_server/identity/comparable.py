@@ -15,8 +15,8 @@ from fhir_server.identity.phonetics import looks, sound
 from fhir_server.identity.traits import TraitsIns
 from terminology.ins import domain_of, has_valid_key
 
-CLASS_OF_A: Final = 6
-"""The rarity class that the letter `a` stands for: one person in 2^6 and more."""
+CLASS_OF_A: Final = 1
+"""The rarity class that the letter `a` stands for: one person in two."""
 RAREST: Final = 24
 
 
