@@ -378,9 +378,7 @@ def truth(raw: list[dict[str, Any]]) -> set[tuple[str, ...]]:
     for file in raw:
         for key in file:
             groups[key.split("-")[1]].append(key)
-    return {
-        tuple(sorted((a, b))) for group in groups.values() for i, a in enumerate(group) for b in group[i + 1 :]
-    }
+    return {tuple(sorted((a, b))) for group in groups.values() for i, a in enumerate(group) for b in group[i + 1 :]}
 
 
 if __name__ == "__main__":

@@ -48,7 +48,9 @@ def of_incoming(row: dict[str, Any]) -> TraitsIns:
     )
 
 
-def load(folder: Path, families: Rarity, givens: Rarity) -> tuple[list[Any], list[Comparable], list[Any], list[Comparable]]:
+def load(
+    folder: Path, families: Rarity, givens: Rarity
+) -> tuple[list[Any], list[Comparable], list[Any], list[Comparable]]:
     """Register rows and people, incoming rows and people."""
     register, incoming = list(rows(folder / "registry.parquet")), list(rows(folder / "queries.parquet"))
     return (

@@ -1,6 +1,6 @@
 """Trains the default model: python -m bench.identity.train SOURCES OUT FOLDER...
 
-SOURCES holds the unpacked name lists, each FOLDER one FR-SYN set (registry.parquet, queries.parquet) of a seed of its own.
+SOURCES holds the unpacked name lists, each FOLDER one FR-SYN set of a seed of its own.
 """
 
 import sys
@@ -18,12 +18,12 @@ def main(source: Path, out: Path, folders: list[Path]) -> None:
     tables = []
     for number, folder in enumerate(folders, 1):
         _, register, _, incoming = french.load(folder, families, givens)
-        tables.append(train(incoming, register, random=600_000, seed=number))
+        tables.append(train(incoming, register, random=300_000, seed=number))
     rounded = {
         field: {level: {what: float(f"{value:.4g}") for what, value in pair.items()} for level, pair in levels.items()}
         for field, levels in averaged(tables).items()
     }
-    from fhir_server.identity.model import _snapshot  # noqa: PLC2701
+    from fhir_server.identity.model import _snapshot
 
     document = {
         "format": FORMAT,

@@ -46,14 +46,16 @@ _DATE: Final = re.compile(r"(\d{4})(?:-(\d{2}))?(?:-(\d{2}))?")
 
 @dataclass(frozen=True, slots=True)
 class Comparable:
-    """One person. `families` are whole names, `family_parts` those and their parts, `given_first` is the first given
-    name, `given_openings` and `given_beginnings` see names.py; `given_known` is the first given name where people are
-    known to bear it (so that it is no slip of the pen). `born` is AAAAMMJJ, `born_partly` AAAA or AAAAMM.
+    """One person. `families` are whole names, `family_parts` those and their parts; `given_first` is the first given
+    name, `given_openings` and `given_beginnings` see names.py. `given_known` is the first given name where people are
+    known to bear it (so that it is no slip of the pen), `given_simple` where it is one word; so is `family_known`.
+    `born` is AAAAMMJJ, `born_partly` AAAA or AAAAMM.
     """
 
     families: tuple[str, ...] = ()
     family_parts: tuple[str, ...] = ()
     family_plain: tuple[str, ...] = ()
+    family_known: str | None = None
     family_sounds: tuple[str, ...] = ()
     family_looks: tuple[str, ...] = ()
     given_openings: tuple[str, ...] = ()
@@ -62,6 +64,8 @@ class Comparable:
     given_words: tuple[str, ...] = ()
     given_first: str | None = None
     given_known: str | None = None
+    given_simple: str | None = None
+    given_end: str | None = None
     given_sounds: tuple[str, ...] = ()
     given_looks: tuple[str, ...] = ()
     born: str | None = None
@@ -112,6 +116,7 @@ def comparable(
         families=tuple(families.letter(name) + name for name in whole),
         family_parts=tuple(families.letter(name) + name for name in names.family_parts(birth, used)),
         family_plain=whole,
+        family_known=whole[0] if whole and families.listed(whole[0], most=RAREST) else None,
         family_sounds=tuple(dict.fromkeys(sound(name) for name in heard)),
         family_looks=tuple(dict.fromkeys(looks(name) for name in heard)),
         given_openings=tuple(givens.letter(name) + name for name in opened),
@@ -120,6 +125,8 @@ def comparable(
         given_words=tuple(dict.fromkeys(givens.letter(w) + w for w in (*row, *opened[:1]) if len(w) > 1))[: names.MOST],
         given_first=first,
         given_known=first if known else None,
+        given_end=first[-2:] if first else None,
+        given_simple=first if given and len(names.words(given[0])) == 1 else None,
         given_sounds=tuple(dict.fromkeys(sound(name) for name in opened[:4])),
         given_looks=tuple(dict.fromkeys(looks(name) for name in opened[:4])),
         **date,

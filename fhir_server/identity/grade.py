@@ -104,22 +104,20 @@ def _excluded(found: Waterfall) -> bool:
 
 def _certain_by_traits(found: Waterfall) -> bool:
     """Family and given name agree, perhaps but for a slip or in each other's place, and the full birth date is the
-    same.
+    same. A family name that is only close wants the given name without a slip.
     """
-    swapped = found.level("family") == "swapped"
-    return (
-        found.says("born") == "agree"
-        and found.says("family") in AGREES
-        and (found.says("given") in AGREES or swapped)
-    )
+    if found.says("born") != "agree" or found.says("family") not in AGREES:
+        return False
+    if found.level("family") == "swapped":
+        return True
+    return found.says("given") == "agree" or (found.says("given") == "near" and found.level("family") != "close")
 
 
 def _certain_by_matricule(found: Waterfall) -> bool:
-    """The NIR is the same, two traits that tell persons apart agree, and nothing speaks against it."""
+    """The NIR is the same, two traits that tell persons apart agree, and nothing speaks against it. A birth date with a
+    slip wants both names without one.
+    """
     said = [found.says(field) for field in _TELLS_APART]
-    return (
-        found.says("nir") == "agree"
-        and said.count("agree") > 1
-        and found.says("born") in {"agree", "weak", "nothing"}
-        and "against" not in {*said, found.says("sex")}
-    )
+    if found.says("nir") != "agree" or said.count("agree") < 2 or "against" in {*said, found.says("sex")}:
+        return False
+    return found.says("born") != "near" or found.says("family") == found.says("given") == "agree"

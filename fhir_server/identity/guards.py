@@ -43,8 +43,10 @@ def _same_family(_: Comparable, __: Comparable, found: Waterfall) -> bool:
     """
     if found.says("family") not in {"agree", "near", "weak"} or found.says("born") != "agree":
         return False
-    return found.says("given") in {"weak", "against", "nothing"} and found.level("family") != "swapped" and not (
-        found.says("nir") == "agree" and found.says("given") == "weak"
+    return (
+        found.says("given") in {"weak", "against", "nothing"}
+        and found.level("family") != "swapped"
+        and not (found.says("nir") == "agree" and found.says("given") == "weak")
     )
 
 

@@ -1,7 +1,7 @@
-"""Blocking keys: what candidates are found by, as 8-byte keyed hashes that no one can read a name out of. Pure.
+"""Blocking keys: what candidates are found by, as 8-byte keyed hashes out of which nobody reads a name. Pure.
 
-Register and incoming record have the same keys; a candidate is whoever shares one. Each is BLAKE2b (RFC 7693) keyed with
-the secret of the installation, so that the table of keys holds no readable identity.
+Register and incoming record have the same keys; a candidate is whoever shares one. Each is BLAKE2b (RFC 7693) keyed
+with the secret of the installation, so that the table of keys holds no readable identity.
 """
 
 from collections.abc import Iterable

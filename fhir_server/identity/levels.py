@@ -64,6 +64,8 @@ _SWAPPED: Final = every(
     Not(Shared("given_plain")),
 )
 _ANOTHER_NAME: Final = Differ("given_known")
+_ONE_IS_NO_NAME: Final = every(Stated("given_known"), Not(Stated("given_known", both=True)))
+_ANOTHER_FAMILY: Final = Differ("family_known")
 
 FAMILY: Final = Comparison(
     "family",
@@ -75,14 +77,12 @@ FAMILY: Final = Comparison(
         Level("sounds", every(Shared("family_sounds"), Alike("family_plain", 0.80)), "near", 0.04, 3e-4),
         Level(
             "slip",
-            either(
-                Edits("family_plain", 1, shortest=5), Edits("family_plain", 2, shortest=9), Shared("family_looks")
-            ),
+            either(Edits("family_plain", 1, shortest=5), Edits("family_plain", 2, shortest=9), Shared("family_looks")),
             "near",
             0.04,
             2e-4,
         ),
-        Level("close", Alike("family_plain", 0.88), "weak", 0.015, 1e-3),
+        Level("close", every(Alike("family_plain", 0.88), Not(_ANOTHER_FAMILY)), "near", 0.015, 1e-3),
         Level("far", Alike("family_plain", 0.78), "against", 0.01, 8e-3),
         Level("other", None, "against", 0.03, 0.99),
     ),
@@ -102,16 +102,19 @@ GIVEN: Final = Comparison(
         ),
         Level(
             "slip",
-            every(
-                either(
-                    Edits("given_plain", 1, shortest=4), Edits("given_plain", 2, shortest=9), Shared("given_looks")
+            either(
+                every(
+                    either(Edits("given_plain", 1, shortest=4), Shared("given_looks")),
+                    Not(_ANOTHER_NAME),
                 ),
-                Not(_ANOTHER_NAME),
+                # Two slips, one of both no name, and not at the end: FATOUMATA has a sister FATOUMATOU.
+                every(Edits("given_plain", 2, shortest=7), _ONE_IS_NO_NAME, Same("given_end")),
             ),
             "near",
             0.04,
             1e-3,
         ),
+        Level("abbreviation", every(Begins("given_simple", shortest=4), _ONE_IS_NO_NAME), "near", 0.005, 5e-5),
         Level(
             "start",
             either(SharedAcross("given_plain", "given_beginnings"), Begins("given_first")),

@@ -178,10 +178,7 @@ def _model(document: Mapping[str, Any], comparisons: Sequence[Comparison]) -> Mo
         if missing:
             raise ModelRefused(f"modèle refusé : {comparison.field} n'a pas le niveau {missing[0]!r} ; le réentraîner")
         fields[comparison.field] = MappingProxyType(
-            {
-                level.name: _weights(comparison.field, level.name, given[level.name])
-                for level in comparison.levels
-            }
+            {level.name: _weights(comparison.field, level.name, given[level.name]) for level in comparison.levels}
         )
     share = float(document["share"])
     if not 0 < share <= 1:
@@ -192,9 +189,7 @@ def _model(document: Mapping[str, Any], comparisons: Sequence[Comparison]) -> Mo
         provenance=MappingProxyType(dict(document["provenance"])),
         share=share,
         register_size=int(document["register_size"]),
-        thresholds=Thresholds(
-            *(float(thresholds[name]) for name in ("certain", "probable", "possible", "margin"))
-        ),
+        thresholds=Thresholds(*(float(thresholds[name]) for name in ("certain", "probable", "possible", "margin"))),
         fields=MappingProxyType(fields),
         families=_rarity(document["rarity"]["families"]),
         givens=_rarity(document["rarity"]["givens"]),

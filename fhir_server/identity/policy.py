@@ -1,7 +1,7 @@
 """What a grade allows without a human: the table of policy.toml, the strictest line winning. Pure.
 
-RNIV 1 v2.0 and guide d'implementation de l'INS v3.0; identities are received here, so attaching a document edits no trait
-and merges nobody.
+RNIV 1 v2.0 and guide d'implementation de l'INS v3.0; identities are received here, so attaching a document
+edits no trait and merges nobody.
 """
 
 import tomllib

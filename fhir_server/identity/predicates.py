@@ -56,11 +56,18 @@ def _fewest_edits(one: tuple[str, ...], other: tuple[str, ...], shortest: int) -
 
 
 def _slips(one: str | None, other: str | None, most: int) -> bool:
-    return bool(one and other) and DamerauLevenshtein.distance(one, other, score_cutoff=most) <= most
+    return one is not None and other is not None and DamerauLevenshtein.distance(one, other, score_cutoff=most) <= most
 
 
 def _starts(one: str | None, other: str | None) -> bool:
-    return bool(one and other) and one.startswith(other)  # type: ignore[union-attr, arg-type]
+    return one is not None and other is not None and one.startswith(other)
+
+
+def _abbreviates(one: str | None, other: str | None, shortest: int) -> bool:
+    if one is None or other is None:
+        return False
+    short, long = sorted((one, other), key=len)
+    return len(short) >= shortest and 2 * len(short) >= len(long) and long.startswith(short)
 
 
 HELPERS: Final[Mapping[str, Any]] = MappingProxyType(
@@ -70,6 +77,7 @@ HELPERS: Final[Mapping[str, Any]] = MappingProxyType(
         "fewest_edits": _fewest_edits,
         "slips": _slips,
         "starts": _starts,
+        "abbreviates": _abbreviates,
     }
 )
 """What the expressions call."""
@@ -157,10 +165,7 @@ class Crosswise:
     def python(self) -> str:
         a, b = self.column, self.across
         word = "and" if self.both_ways else "or"
-        return (
-            f"((one.{a} is not None and one.{a} == other.{b}) "
-            f"{word} (one.{b} is not None and one.{b} == other.{a}))"
-        )
+        return f"((one.{a} is not None and one.{a} == other.{b}) {word} (one.{b} is not None and one.{b} == other.{a}))"
 
     def sql(self) -> str:
         word = "and" if self.both_ways else "or"
@@ -264,17 +269,24 @@ class Slip:
 
 @dataclass(frozen=True, slots=True)
 class Begins:
-    """One text begins with the other."""
+    """One text begins with the other; with `shortest`, one of that length and half as long at least."""
 
     column: str
+    shortest: int = 0
 
     def python(self) -> str:
         a, b = f"one.{self.column}", f"other.{self.column}"
+        if self.shortest:
+            return f"abbreviates({a}, {b}, {self.shortest})"
         return f"(starts({a}, {b}) or starts({b}, {a}))"
 
     def sql(self) -> str:
         a, b = f"{self.column}_l", f"{self.column}_r"
-        return f"coalesce(starts_with({a}, {b}) or starts_with({b}, {a}), false)"
+        begins = f"coalesce(starts_with({a}, {b}) or starts_with({b}, {a}), false)"
+        if not self.shortest:
+            return begins
+        least, most = f"least(len({a}), len({b}))", f"greatest(len({a}), len({b}))"
+        return f"({begins} and {least} >= {self.shortest} and 2 * {least} >= {most})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """How alike two persons are: the waterfall of bits of one pair. Pure.
 
-Fellegi and Sunter (1969): each trait adds log2(m/u) of its level, and of a rare name more than of a frequent one. Sayers
-et al., IJE 2015 (doi 10.1093/ije/dyv322) tell how the sum is a posterior probability.
+Fellegi and Sunter (1969): each trait adds log2(m/u) of its level, and of a rare name more than of a frequent one.
+Sayers et al., IJE 2015 (doi 10.1093/ije/dyv322) tell how the sum is a posterior probability.
 """
 
 from collections.abc import Callable, Sequence
@@ -85,7 +85,6 @@ def _table(model: Model, comparison: Comparison) -> dict[int, tuple[Step, Any, d
         }
         table[place] = (plain, attrgetter(level.rarity), adjusted)
     return table
-
 
 
 def posteriors(weights: Sequence[float], prior: float) -> tuple[float, ...]:

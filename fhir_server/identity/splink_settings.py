@@ -6,7 +6,6 @@ own, one for each class of frequency, since Splink adjusts for the frequency of 
 
 from collections.abc import Sequence
 from dataclasses import fields
-from types import UnionType
 from typing import Any, get_origin, get_type_hints
 
 from fhir_server.identity.comparable import Comparable, class_of_letter
@@ -25,9 +24,7 @@ def columns(person_type: type = Comparable) -> dict[str, str]:
 def _sql_type(hint: Any) -> str:
     if get_origin(hint) is tuple:
         return "varchar[]"
-    if hint is bool:
-        return "boolean"
-    return "varchar" if isinstance(hint, UnionType) or hint is str else "varchar"
+    return "boolean" if hint is bool else "varchar"
 
 
 def row_of(identity: str, person: Any) -> dict[str, Any]:
@@ -37,7 +34,10 @@ def row_of(identity: str, person: Any) -> dict[str, Any]:
 
 
 def settings(
-    model: Model, blocking_rules: Sequence[str], register_size: int | None = None, comparisons: Sequence[Comparison] = FRENCH
+    model: Model,
+    blocking_rules: Sequence[str],
+    register_size: int | None = None,
+    comparisons: Sequence[Comparison] = FRENCH,
 ) -> dict[str, Any]:
     """The settings document of Splink 5, to link incoming records with a register under this model."""
     prior = model.prior(register_size)

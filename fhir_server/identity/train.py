@@ -4,8 +4,8 @@ As Splink trains (robinlinacre.com, "the mathematics of record linkage"): a sess
 others, since within its block the traits it blocks on say nothing. One session on the union of all blocks diverges:
 there the blocking itself makes traits agree (tests/identity/test_train.py keeps that as a regression).
 
-Beside *same person* and *two persons* a session knows *siblings*: family, birth date and place of one person, given name
-and sex of two. Without it, twins would be learnt as one person whose given name is often wrong.
+Beside *same person* and *two persons* a session knows *siblings*: family, birth date and place of one person, given
+name and sex of two. Without it, twins would be learnt as one person whose given name is often wrong.
 """
 
 from collections import Counter
@@ -196,9 +196,7 @@ def averaged(tables: Sequence[Mapping[str, Mapping[str, Mapping[str, float]]]]) 
     first = tables[0]
     return {
         field: {
-            level: {
-                what: sum(table[field][level][what] for table in tables) / len(tables) for what in ("m", "u")
-            }
+            level: {what: sum(table[field][level][what] for table in tables) / len(tables) for what in ("m", "u")}
             for level in levels
         }
         for field, levels in first.items()

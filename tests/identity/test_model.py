@@ -52,7 +52,7 @@ def test_an_altered_model_is_refused() -> None:
 def test_a_model_that_lacks_a_level_is_refused_and_the_level_named() -> None:
     changed = document()
     del changed["fields"]["born"]["swapped"]
-    with pytest.raises(ModelRefused, match="born.*swapped"):
+    with pytest.raises(ModelRefused, match=r"born.*swapped"):
         read_model(signed(changed))
 
 

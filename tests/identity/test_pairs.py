@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Hand-written French pairs: what the register knows, what came in, and the grade that identitovigilance expects.
 
 One line is one pair. `Y` is the worker of the register, `X` what came in; a guard is named where it is why.
@@ -45,6 +46,12 @@ MARTINEZ | Ludovic | 1987-03-03 | M | 34172 |                                   
 FOURNIER | Catherine | 1966-08-15 | F | 49007 |                                    => FOUMIER | CATHERINE | 1966-08-15 | F | | => certain
 SCHNEIDER | Christophe | 1972-12-01 | M | 67482 |                                  => SCHNEIDER | CHRISTOHPE | 1972-12-01 | M | | => certain
 BOUCHARD | Philippe | 1963-04-29 | M | 87085 |                                     => PHILIPPE | BOUCHARD | 1963-04-29 | M | | => certain
+GUILLEMOT | Guillaume | 1981-10-09 | M | 56121 |                                    => GUILLEMOT | GUILL | 1981-10-09 | M | | => certain
+GUILLEMOT | Guillaume | 1981-10-09 | M | 56121 |                                    => GUILLEMOT | G | 1981-10-09 | M | | => not-certain
+GUILLEMOT | Jean-Pierre | 1981-10-09 | M | 56121 |                                  => GUILLEMOT | JEAN-P | 1981-10-09 | M | | => not-certain
+MARTIN | Nicolas | 1981-10-09 | M | 56121 |                                         => MARTINET | NICOLAS | 1981-10-09 | M | | => not-certain
+VASSELIN | Nicolas | 1981-10-09 | M | 56121 |                                       => VSSELINN | NICOLAS | 1981-10-09 | M | | => certain
+SAINTE-ROSE | Nicolas | 1981-10-09 | M | 97129 |                                    => STE ROSE | NICOLAS | 1981-10-09 | M | | => certain
 # dates
 ROUSSEAU | Claire | 1984-05-07 | F | 45234 |                                       => ROUSSEAU | CLAIRE | 1984-07-05 | F | | => probable
 ROUSSEAU | Claire | 1984-05-07 | F | 45234 |                                       => ROUSSEAU | CLAIRE | 1984-05-17 | F | | => probable
@@ -86,6 +93,10 @@ LAMY | Paul | 1976-05-20 | M | 14118 | 176051411801233                          
 LAMY | Paul | 1976-05-20 | M | 14118 | 176051411801233                             => | | | | | 176051411801233 => not-certain
 LAMY | Paul | 1976-05-20 | M | 14118 | 176051411801233                             => LAMY | PAUL | 1976-05-20 | M | | 000000000000000 => certain
 LAMY | Jean-Paul | 1976-05-20 | M | 14118 | 176051411801233                        => LAMY | JEAN | 1976-05-20 | M | | 176051411801233 => certain
+LAMY | Paul | 1976-05-20 | M | 14118 | 176051411801233                             => LAMY | PAUL | 1976-05-02 | M | | 176051411801233 => certain
+LAMY | Paul | 1976-05-20 | M | 14118 | 176051411801233                             => LAMI | PAUL | 1976-05-02 | M | | 176051411801233 => probable
+LAMY | Paul | 2004-02-13 | M | 14118 | 176051411801233                             => LAMY | PAUL | | M | | 176051411801233 => possible G4-matricule-traits
+GARNIER | Fatoumata | 1996-09-27 | F | 99335 |                                      => GARNIER | FATOUMATOU | 1996-09-27 | F | 99335 | => possible G1-same-family
 # sex, place
 LAMY | Camille | 1993-04-04 | F | 14118 |                                          => LAMY | CAMILLE | 1993-04-04 | M | | => possible G5-other-sex
 LAMY | Camille | 1993-04-04 | F | 14118 |                                          => LAMY | CAMILLE | 1993-04-04 | F | 13055 | => possible other-birth-place
