@@ -33,8 +33,6 @@ from fhir_server.identity.predicates import (
 from fhir_server.identity.score import scorer
 from fhir_server.identity.train import Session, estimate_m, estimate_u, random_pairs
 
-TEXTS = ("given", "surname", "suburb", "street", "building")
-CODES = ("number", "postcode", "state", "ssn")
 SOURCE = MappingProxyType(
     {
         "given": "given_name",
@@ -46,6 +44,8 @@ SOURCE = MappingProxyType(
         "postcode": "postcode",
         "state": "state",
         "ssn": "soc_sec_id",
+        "sex": "sex",
+        "middle": "middle_initial",
     }
 )
 
@@ -73,6 +73,10 @@ class Person:
     postcode_plain: tuple[str, ...] = ()
     state: tuple[str, ...] = ()
     state_plain: tuple[str, ...] = ()
+    sex: tuple[str, ...] = ()
+    sex_plain: tuple[str, ...] = ()
+    middle: tuple[str, ...] = ()
+    middle_plain: tuple[str, ...] = ()
     ssn: str | None = None
     born: str | None = None
     year: str | None = None
@@ -193,7 +197,13 @@ VARIANTS = MappingProxyType(
         ),
     }
 )
-VARIANTS = MappingProxyType({**VARIANTS, "full": (*VARIANTS["noid"], SSN)})
+VARIANTS = MappingProxyType(
+    {
+        **VARIANTS,
+        "full": (*VARIANTS["noid"], SSN),
+        "people": (*NAMES, BORN, _code("sex", 99), _code("middle", 99)),
+    }
+)
 
 
 def load(name: str) -> list[dict[str, dict[str, str]]]:
@@ -224,8 +234,8 @@ def _letters(text: str) -> str:
 
 def person(identity: str, row: dict[str, str], rarities: dict[str, Rarity]) -> Person:
     made: dict[str, Any] = {}
-    for field in (*TEXTS, *CODES):
-        text = _letters(row.get(SOURCE[field], ""))
+    for field, source in SOURCE.items():
+        text = _letters(row.get(source, ""))
         if not text:
             continue
         if field == "ssn":
@@ -259,7 +269,7 @@ def blocks(one: Person, variant: str) -> Iterator[str]:
         for place in range(7):
             turned = one.born[:place] + one.born[place + 1] + one.born[place] + one.born[place + 2 :]
             yield from (f"T {min(turned, one.born)} {max(turned, one.born)} {initial}" for initial in initials)
-    if variant != "min":
+    if variant in ("noid", "full"):
         for field in ("street", "suburb", "postcode"):
             yield from (f"{field} {text}" for text in getattr(one, f"{field}_plain"))
     if variant == "full" and one.ssn:
@@ -336,9 +346,8 @@ def _share(model: Model, comparisons: Any, pairs: Any, left: int, right: int) ->
     return expected / left
 
 
-def link(name: str, variant: str) -> dict[str, Any]:
-    started = time.process_time()
-    raw = load(name)
+def found_pairs(raw: list[dict[str, dict[str, str]]], variant: str) -> tuple[dict[Any, float], dict[Any, float], Model]:
+    """Posterior odds of every candidate pair, and the probability of every pair given all others."""
     rarities = _rarities(row for file in raw for row in file.values())
     files = [[person(key, row, rarities) for key, row in file.items()] for file in raw]
     pairs = candidates(files, variant)
@@ -347,15 +356,21 @@ def link(name: str, variant: str) -> dict[str, Any]:
     size = len(files[0]) * len(files[-1]) / (1 if len(files) > 1 else 2)
     prior = log2(model.share * len(files[0]) / size)
     odds = {(a.identity, b.identity): 2.0 ** min(prior + score(a, b).bits, 60) for a, b in pairs}
-    if len(files) > 1:
-        # Each record of a file without duplicates has one record of the other at most.
-        left, right = Counter[str](), Counter[str]()
-        for (a, b), o in odds.items():
-            left[a] += o
-            right[b] += o
-        found = {pair for pair, o in odds.items() if o / (1 + left[pair[0]] + right[pair[1]] - o) >= 0.5}
-    else:
-        found = {pair for pair, o in odds.items() if o >= 1}
+    if len(files) == 1:
+        return odds, {pair: o / (1 + o) for pair, o in odds.items()}, model
+    # Each record of a file without duplicates has one record of the other at most.
+    left, right = Counter[str](), Counter[str]()
+    for (a, b), o in odds.items():
+        left[a] += o
+        right[b] += o
+    return odds, {(a, b): o / (1 + left[a] + right[b] - o) for (a, b), o in odds.items()}, model
+
+
+def link(name: str, variant: str) -> dict[str, Any]:
+    started = time.process_time()
+    raw = load(name)
+    odds, probable, model = found_pairs(raw, variant)
+    found = {pair for pair, probability in probable.items() if probability >= 0.5}
     true = truth(raw)
     right_ones = len({tuple(sorted(pair)) for pair in found} & true)
     blocked = len({tuple(sorted(pair)) for pair in odds} & true)
