@@ -1,0 +1,81 @@
+"""Two sets of people linked at once, for the take-over of a register: candidates by keys, then the judge. Pure.
+
+Everything is the online path over many records: the same keys, levels, guards and grades. The work is cut into parts
+that do not know of one another, so that several processes may share it (`linked` in each, on its part).
+"""
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from heapq import nsmallest
+
+from fhir_server.identity.comparable import Comparable
+from fhir_server.identity.grade import Candidate, Graded, Judge
+from fhir_server.identity.keys import keys_of
+
+
+@dataclass(frozen=True, slots=True)
+class KeyTable:
+    """Keys in order, and beside each the place of its person: what the database holds online, in 16 bytes a key."""
+
+    keys: "array[int]"
+    places: "array[int]"
+
+    def of(self, key: int, most: int) -> Sequence[int]:
+        """The places of the people who have a key; none where they are more than `most`: such a key tells nothing."""
+        start = bisect_left(self.keys, key)
+        end = bisect_left(self.keys, key + 1, start)
+        return () if end - start > most else self.places[start:end]
+
+
+def key_table(people: Iterable[Comparable], secret: bytes) -> KeyTable:
+    """The keys of a register."""
+    return merged_keys([keys_by_first_byte(people, secret)])
+
+
+def keys_by_first_byte(
+    people: Iterable[Comparable], secret: bytes, first_place: int = 0
+) -> "list[tuple[array[int], array[int]]]":
+    """Keys and places of a part of a register whose people begin at `first_place`, unsorted in 256 heaps: so several
+    processes may make them, and no sort holds them all as objects.
+    """
+    heaps = [(array("q"), array("q")) for _ in range(256)]
+    for place, person in enumerate(people, first_place):
+        for key in keys_of(person, secret):
+            keys, places = heaps[(key >> 56) + 128]
+            keys.append(key)
+            places.append(place)
+    return heaps
+
+
+def merged_keys(parts: "Sequence[list[tuple[array[int], array[int]]]]") -> KeyTable:
+    """One table of what `keys_by_first_byte` made of each part."""
+    table = KeyTable(array("q"), array("q"))
+    for heap in range(256):
+        rows = sorted(row for part in parts for row in zip(*part[heap], strict=True))
+        table.keys.extend(key for key, _ in rows)
+        table.places.extend(place for _, place in rows)
+    return table
+
+
+def linked(
+    incoming: Iterable[Comparable],
+    register: Sequence[Candidate],
+    table: KeyTable,
+    judge: Judge,
+    secret: bytes,
+    *,
+    most_of_a_key: int = 2000,
+    most_answers: int = 3,
+) -> Iterator[tuple[Graded, ...]]:
+    """For each incoming record, in order, its best candidates that are worth showing, most likely first."""
+    for stated in incoming:
+        keys = keys_of(stated, secret, stored=False)
+        found = {place for key in keys for place in table.of(key, most_of_a_key)}
+        graded = judge.grade(stated, [register[place] for place in found])
+        yield tuple(nsmallest(most_answers, (one for one in graded if one.grade != "none"), key=_order))
+
+
+def _order(one: Graded) -> tuple[float, str]:
+    return -one.odds, one.identity

@@ -1,0 +1,42 @@
+"""A register taken over: the batch finds and grades as the online path does."""
+
+from dataclasses import replace
+
+from fhir_server.identity.batch import key_table, linked
+from fhir_server.identity.comparable import comparable
+from fhir_server.identity.grade import Candidate, Judge
+from fhir_server.identity.model import default_model
+from fhir_server.identity.traits import TraitsIns
+
+MODEL = default_model()
+SECRET = b"secret of a test"
+NAMES = ("MARTIN", "LE GOFF", "DURAND", "NGUYEN", "KERMADEC")
+REGISTER = [
+    TraitsIns(name, None, (given,), f"19{60 + place}-0{1 + place}-1{place}", "female")
+    for place, name in enumerate(NAMES)
+    for given in ("ANNE", "ZOE")
+]
+
+
+def test_a_batch_grades_as_the_judge_does() -> None:
+    people = [comparable(one, families=MODEL.families, givens=MODEL.givens) for one in REGISTER]
+    register = [Candidate(str(place), one) for place, one in enumerate(people)]
+    judge = Judge(MODEL, len(register))
+    incoming = [replace(REGISTER[0], birth_name="Martin"), replace(REGISTER[3], given_names=("ZOÉ",)), TraitsIns()]
+    stated = [comparable(one, families=MODEL.families, givens=MODEL.givens) for one in incoming]
+    found = list(linked(stated, register, key_table(people, SECRET), judge, SECRET))
+    assert [[(one.identity, one.grade) for one in answers[:1]] for answers in found] == [
+        [("0", "certain")],
+        [("3", "certain")],
+        [],
+    ]
+    online = [tuple(one for one in judge.grade(person, register) if one.grade != "none") for person in stated]
+    assert [answers[0].identity for answers in found if answers] == [one[0].identity for one in online if one]
+
+
+def test_a_key_of_too_many_is_not_asked() -> None:
+    people = [comparable(REGISTER[0], families=MODEL.families, givens=MODEL.givens)] * 5
+    table = key_table(people, SECRET)
+    assert len(table.of(table.keys[0], most=5)) == 5
+    assert len(table.of(table.keys[0], most=4)) == 0
+    assert len(table.of(12345, most=4)) == 0
