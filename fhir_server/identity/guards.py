@@ -45,7 +45,7 @@ def _same_family(_: Comparable, __: Comparable, found: Waterfall) -> bool:
         return False
     return (
         found.says("given") in {"weak", "against", "nothing"}
-        and found.level("family") != "swapped"
+        and found.level("family") not in {"swapped", "nearly swapped"}
         and not (found.says("nir") == "agree" and found.says("given") == "weak")
     )
 

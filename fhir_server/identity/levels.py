@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 from fhir_server.identity.predicates import (
     HELPERS,
     Alike,
+    AlikeAcross,
     Begins,
     BeginsWith,
     Crosswise,
@@ -63,6 +64,11 @@ _SWAPPED: Final = every(
     SharedAcross("family_plain", "given_plain", both_ways=True),
     Not(Shared("given_plain")),
 )
+_NEARLY_SWAPPED: Final = every(
+    Not(Alike("family_plain", 0.88)),
+    AlikeAcross("family_plain", "given_plain", 0.85),
+    Not(Alike("given_plain", 0.88)),
+)
 _ANOTHER_NAME: Final = Differ("given_known")
 _ONE_IS_NO_NAME: Final = every(Stated("given_known"), Not(Stated("given_known", both=True)))
 _ANOTHER_FAMILY: Final = Differ("family_known")
@@ -83,6 +89,7 @@ FAMILY: Final = Comparison(
             2e-4,
         ),
         Level("close", every(Alike("family_plain", 0.88), Not(_ANOTHER_FAMILY)), "near", 0.015, 1e-3),
+        Level("nearly swapped", _NEARLY_SWAPPED, "weak", 0.004, 1e-5),
         Level("far", Alike("family_plain", 0.78), "against", 0.01, 8e-3),
         Level("other", None, "against", 0.03, 0.99),
     ),
@@ -90,7 +97,7 @@ FAMILY: Final = Comparison(
 
 GIVEN: Final = Comparison(
     "given",
-    either(Missing("given_openings", many=True), _SWAPPED),
+    either(Missing("given_openings", many=True), _SWAPPED, _NEARLY_SWAPPED),
     (
         Level("same", Shared("given_openings"), "agree", 0.82, 6e-3, rarity="given_openings"),
         Level(

@@ -239,6 +239,23 @@ class Alike:
 
 
 @dataclass(frozen=True, slots=True)
+class AlikeAcross:
+    """Both ways, texts of one list are alike those of another list of the other (Jaro-Winkler)."""
+
+    column: str
+    across: str
+    at_least: float
+
+    def python(self) -> str:
+        a, b, least = self.column, self.across, repr(self.at_least - TOLERANCE)
+        return f"(closest(one.{a}, other.{b}) >= {least} and closest(one.{b}, other.{a}) >= {least})"
+
+    def sql(self) -> str:
+        a, b, least = self.column, self.across, repr(self.at_least - TOLERANCE)
+        return f"(closest({a}_l, {b}_r) >= {least} and closest({b}_l, {a}_r) >= {least})"
+
+
+@dataclass(frozen=True, slots=True)
 class Edits:
     """Two texts of the lists are at most so many slips apart (Damerau-Levenshtein), both of a certain length."""
 

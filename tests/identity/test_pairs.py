@@ -52,6 +52,7 @@ GUILLEMOT | Jean-Pierre | 1981-10-09 | M | 56121 |                              
 MARTIN | Nicolas | 1981-10-09 | M | 56121 |                                         => MARTINET | NICOLAS | 1981-10-09 | M | | => not-certain
 VASSELIN | Nicolas | 1981-10-09 | M | 56121 |                                       => VSSELINN | NICOLAS | 1981-10-09 | M | | => certain
 SAINTE-ROSE | Nicolas | 1981-10-09 | M | 97129 |                                    => STE ROSE | NICOLAS | 1981-10-09 | M | | => certain
+BOUCHARD | Philippe | 1963-04-29 | M | 87085 |                                     => PHILIPE | BOUCHART | 1963-04-29 | M | | => probable
 # dates
 ROUSSEAU | Claire | 1984-05-07 | F | 45234 |                                       => ROUSSEAU | CLAIRE | 1984-07-05 | F | | => probable
 ROUSSEAU | Claire | 1984-05-07 | F | 45234 |                                       => ROUSSEAU | CLAIRE | 1984-05-17 | F | | => probable
