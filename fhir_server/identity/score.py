@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Any
 
 from fhir_server.identity.comparable import Comparable, class_of_letter
-from fhir_server.identity.levels import FRENCH, NOTHING, Comparison, Says, compiled
+from fhir_server.identity.levels import FRENCH, Comparison, Says, compiled
 from fhir_server.identity.model import Model
 
 
@@ -59,7 +59,7 @@ def scorer(model: Model, comparisons: Sequence[Comparison] = FRENCH) -> Scorer:
             step, column, adjusted = table[level]
             if column is not None:
                 others = column(other)
-                step = adjusted[max(name for name in column(one) if name in others)[0]]
+                step = adjusted[max([name for name in column(one) if name in others])[0]]
             steps.append(step)
             bits += step.bits + step.rarity_bits
         return Waterfall(tuple(steps), bits)
@@ -67,23 +67,27 @@ def scorer(model: Model, comparisons: Sequence[Comparison] = FRENCH) -> Scorer:
     return score
 
 
-def _table(model: Model, comparison: Comparison) -> dict[int, tuple[Step, Any, dict[str, Step]]]:
-    """Level of the comparison -> its step, and where rarity counts the column and the step of each rarity."""
+_Row = tuple[Step, Any, dict[str, Step]]
+
+
+def _table(model: Model, comparison: Comparison) -> list[_Row]:
+    """Level of the comparison -> its step, and where rarity counts the column and the step of each rarity.
+
+    `NOTHING` is the last one, which is where -1 finds it.
+    """
     field = comparison.field
-    table: dict[int, tuple[Step, Any, dict[str, Step]]] = {
-        NOTHING: (Step(field, "nothing", "nothing", 0.0, 0.0), None, {})
-    }
-    for place, level in enumerate(comparison.levels):
+    table: list[_Row] = []
+    for level in comparison.levels:
         bits = model.fields[field][level.name].bits
-        plain = Step(field, level.name, level.says, bits, 0.0)
-        if level.rarity is None:
-            table[place] = (plain, None, {})
-            continue
-        adjusted = {
-            letter: Step(field, level.name, level.says, bits, model.rarity_bits(field, level.name, letter))
-            for letter in class_of_letter
-        }
-        table[place] = (plain, attrgetter(level.rarity), adjusted)
+        adjusted: dict[str, Step] = {}
+        if level.rarity is not None:
+            adjusted = {
+                letter: Step(field, level.name, level.says, bits, model.rarity_bits(field, level.name, letter))
+                for letter in class_of_letter
+            }
+        column = attrgetter(level.rarity) if level.rarity else None
+        table.append((Step(field, level.name, level.says, bits, 0.0), column, adjusted))
+    table.append((Step(field, "nothing", "nothing", 0.0, 0.0), None, {}))
     return table
 
 
