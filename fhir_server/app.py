@@ -66,7 +66,7 @@ from fhir_server.retention import periods
 from fhir_server.retention.destruction import Destroyer
 from fhir_server.retention.due import DueDocuments
 from fhir_server.settings import Settings, load, secret
-from fhir_server.store import reindex
+from fhir_server.store import candidates, reindex
 from fhir_server.store.access_log import AccessLog
 from fhir_server.store.audit_seals import AuditSeals
 from fhir_server.store.blob_keys import BlobKeys
@@ -168,6 +168,8 @@ async def build(settings: Settings, metrics: Metrics | None = None) -> AsyncGene
         stack.push_async_callback(database.close)
         parameters = CustomParameters(database, pause=settings.parameters_seconds, content=settings.content_search)
         await parameters.refresh()
+        clients = Clients(database)
+        await clients.key(candidates.SECRET)
         await reindex.bring_up_to_date(database)
         role_editions = RoleEditions(database)
         await role_editions.refresh()
@@ -193,8 +195,15 @@ async def build(settings: Settings, metrics: Metrics | None = None) -> AsyncGene
         door = Door(commits, jobs)
         bulk = Bulk(database=database, blobs=blobs, jobs=jobs, accesses=accesses, settings=settings)
         recipients = recipient_file.load(settings.recipients)
+        alike = candidates.Candidates(database, metrics)
         documents = DocumentIntake(
-            door=door, archive=archive, database=database, jobs=jobs, recipients=recipients, settings=settings
+            door=door,
+            archive=archive,
+            database=database,
+            jobs=jobs,
+            recipients=recipients,
+            candidates=alike,
+            settings=settings,
         )
         lots = LotIntake(documents=documents, database=database, blobs=blobs, transient=transient, settings=settings)
         stack.push_async_callback(lots.close)
@@ -205,7 +214,7 @@ async def build(settings: Settings, metrics: Metrics | None = None) -> AsyncGene
             database,
             parameters,
             blobs,
-            Clients(database),
+            clients,
             role_editions,
             Persons(database),
             archive,

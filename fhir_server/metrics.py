@@ -72,6 +72,8 @@ class Metrics:
         self.commit_seconds = Histogram(SECONDS)
         self.audit_rows = Histogram(SIZES)
         self.search_seconds = Histogram(SECONDS)
+        self.identity_candidates = Histogram(SIZES)
+        self.identity_parts_capped = Counter()
         self.blob_bytes = Counter()
         self.delivery_attempts = Counter()
         self.pools: list[Callable[[], Samples]] = []
@@ -108,6 +110,12 @@ COUNTERS: Final[tuple[tuple[str, str, Labels, _Numbers], ...]] = (
         "What attempts to deliver came to, in this process",
         ("recipient", "event"),
         lambda m: m.delivery_attempts.values.items(),
+    ),
+    (
+        "identity_parts_capped",
+        "Parts of an identity that more workers share than were looked at",
+        (),
+        lambda m: m.identity_parts_capped.values.items(),
     ),
 )
 GAUGES: Final[tuple[tuple[str, str, Labels, _Numbers], ...]] = (

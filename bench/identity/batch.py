@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.identity.french import of_incoming, of_register, rows
-from fhir_server.identity.batch import KeyTable, keys_by_first_byte, linked, merged_keys
-from fhir_server.identity.comparable import Comparable, comparable
-from fhir_server.identity.grade import Candidate, Judge
-from fhir_server.identity.model import default_model
-from fhir_server.identity.traits import TraitsIns
+from fhir_server.linkage.batch import KeyTable, keys_by_first_byte, linked, merged_keys
+from fhir_server.linkage.comparable import Comparable, comparable
+from fhir_server.linkage.grade import Candidate, Judge
+from fhir_server.linkage.model import default_model
+from fhir_server.linkage.traits import TraitsIns
 
 SECRET = b"bench-of-identity"
 PROCESSES = 2

@@ -14,11 +14,11 @@ from math import log2
 from types import MappingProxyType
 from typing import Any
 
-from fhir_server.identity.comparable import Rarity
-from fhir_server.identity.levels import Comparison, Level
-from fhir_server.identity.model import Model, Thresholds, Weights, counted_names
-from fhir_server.identity.phonetics import sound
-from fhir_server.identity.predicates import (
+from fhir_server.linkage.comparable import Rarity
+from fhir_server.linkage.levels import Comparison, Level
+from fhir_server.linkage.model import Model, Thresholds, Weights, counted_names
+from fhir_server.linkage.phonetics import sound
+from fhir_server.linkage.predicates import (
     Alike,
     Crosswise,
     Edits,
@@ -30,8 +30,8 @@ from fhir_server.identity.predicates import (
     either,
     every,
 )
-from fhir_server.identity.score import scorer
-from fhir_server.identity.train import Session, estimate_m, estimate_u, random_pairs
+from fhir_server.linkage.score import scorer
+from fhir_server.linkage.train import Session, estimate_m, estimate_u, random_pairs
 
 SOURCE = MappingProxyType(
     {

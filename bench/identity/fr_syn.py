@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.identity import french
-from fhir_server.identity.grade import Candidate, Graded, Judge
-from fhir_server.identity.keys import keys_of
-from fhir_server.identity.model import default_model
+from fhir_server.linkage.grade import Candidate, Graded, Judge
+from fhir_server.linkage.keys import keys_of
+from fhir_server.linkage.model import default_model
 
 SECRET = b"bench-of-identity"
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fhir_server.identity.comparable import Comparable, Rarity, comparable
-from fhir_server.identity.traits import Sex, TraitsIns
+from fhir_server.linkage.comparable import Comparable, Rarity, comparable
+from fhir_server.linkage.traits import Sex, TraitsIns
 
 _SEX: dict[str, Sex] = {"M": "male", "F": "female"}
 

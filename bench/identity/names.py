@@ -7,9 +7,9 @@ and sex, without frequencies): the ranks of 1951 to 2001 take the frequencies th
 from collections import defaultdict
 from pathlib import Path
 
-from fhir_server.identity.comparable import Rarity
-from fhir_server.identity.model import counted_names
-from fhir_server.identity.names import words
+from fhir_server.linkage.comparable import Rarity
+from fhir_server.linkage.model import counted_names
+from fhir_server.linkage.names import words
 
 _UNLISTED_FAMILY, _UNLISTED_GIVEN = 18, 18
 

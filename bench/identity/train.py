@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from bench.identity import french, names
-from fhir_server.identity.model import FORMAT, checksum
-from fhir_server.identity.train import averaged, train
+from fhir_server.linkage.model import FORMAT, checksum
+from fhir_server.linkage.train import averaged, train
 
 
 def main(source: Path, out: Path, folders: list[Path]) -> None:
@@ -23,7 +23,7 @@ def main(source: Path, out: Path, folders: list[Path]) -> None:
         field: {level: {what: float(f"{value:.4g}") for what, value in pair.items()} for level, pair in levels.items()}
         for field, levels in averaged(tables).items()
     }
-    from fhir_server.identity.model import _snapshot
+    from fhir_server.linkage.model import _snapshot
 
     document = {
         "format": FORMAT,

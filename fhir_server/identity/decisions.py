@@ -27,7 +27,7 @@ DecisionKind = Literal[
 ]
 LONGEST_NOTE: Final = 1000
 _OF_A_WORKER: Final = frozenset({"attach", "not-this-worker"})
-_KEPT_OF_A_CANDIDATE: Final = ("patient", "for", "against", "levels", "bits", "weight", "score", "grade", "guards")
+_KEPT_OF_A_CANDIDATE: Final = ("patient", "for", "against", "steps", "odds", "score", "grade", "guards")
 """Coded: names of traits and of levels, numbers. Never what a trait says."""
 
 

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal
 
-from fhir_server.identity.traits import (
+from fhir_server.identity.policy import decide
+from fhir_server.linkage.grade import Graded
+from fhir_server.linkage.guards import WORDS as GUARD_WORDS
+from fhir_server.linkage.traits import (
     Status,
     TraitsIns,
     domain_of,
-    effective_status,
     glued,
     halves,
     implied_by_matricule,
@@ -25,21 +27,12 @@ from fhir_server.identity.traits import (
 
 Anomaly = Literal["E08", "E10", "E11", "E12", "E13"]
 Verdict = Literal["agree", "neutral", "conflict"]
+Grades = Sequence[Mapping[str, Graded]]
+"""For each source that states traits: the id of a candidate, and how likely he is meant."""
+MOST_SHOWN: Final = 20
+"""Candidates that a reviewer is shown."""
+_WRITTEN_OTHERWISE: Final = frozenset({"name", "given-name"})
 _KINDEST_FIRST: Final[tuple[Verdict, ...]] = ("agree", "neutral", "conflict")
-
-POLICY: Final[Mapping[str, Literal["attach", "review", "never"]]] = MappingProxyType(
-    {
-        "QUAL": "attach",
-        "VALI": "attach",
-        "RECUP": "attach",
-        "PROV": "review",
-        "homonyme": "review",
-        "douteuse": "never",
-        "fictive": "never",
-    }
-)
-"""What a certain match may do without a human, by status and by attribute of the worker; the strictest wins.
-"""
 
 REASONS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -50,15 +43,8 @@ REASONS: Final[Mapping[str, str]] = MappingProxyType(
         "birth-date": "la date de naissance concorde",
         "sex": "le sexe concorde",
         "birth-place": "le lieu de naissance concorde",
-        "G1-same-family": "même nom et même date de naissance, autre prénom : jumeau ou fratrie possible",
-        "G2-homonym": "mêmes nom et prénom, autre date de naissance : homonyme possible",
-        "G3-other-matricule": "le matricule INS est celui d'une autre personne",
-        "G4-matricule-traits": "le matricule concorde, mais pas les traits",
-        "G5-other-sex": "le sexe diffère",
-        "G6-rival": "un autre salarié concorde aussi bien",
-        "G7-no-birth-date": "aucune date de naissance complète à comparer",
+        **GUARD_WORDS,
         "matricule-of-other-sex-or-birth": "le matricule lu implique un autre sexe ou une autre naissance",
-        "test-matricule": "matricule INS de test ou de démonstration",
         "traits-conflict": "des traits se contredisent",
         "traits-missing": "les traits ne suffisent pas",
         "folder-number-unknown": "le numéro de dossier est inconnu",
@@ -113,6 +99,7 @@ class Scored:
     patient_id: str
     agreements: tuple[str, ...]
     conflicts: tuple[str, ...]
+    graded: Graded | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +108,7 @@ class Certain:
 
     patient_id: str
     reasons: tuple[str, ...]
+    graded: Graded | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,6 +304,23 @@ class _Weighed:
     sources: tuple[_Compared, ...]
     designated: bool
     implied_other: bool
+    grades: tuple[Graded, ...] = ()
+    """How likely each source that states traits makes him (`linkage.grade`)."""
+
+    @property
+    def graded(self) -> Graded | None:
+        """The likeliest of these."""
+        return max(self.grades, key=lambda one: one.odds, default=None)
+
+    @property
+    def guards(self) -> tuple[str, ...]:
+        """What forbids certainty by any source."""
+        return tuple(dict.fromkeys(reason for one in self.grades for reason in one.reasons))
+
+    @property
+    def is_graded_certain(self) -> bool:
+        """Every source says that it is he, however it spells him."""
+        return bool(self.grades) and all(one.grade == "certain" for one in self.grades)
 
     @property
     def agreements(self) -> tuple[str, ...]:
@@ -331,7 +336,7 @@ class _Weighed:
     @property
     def plausible(self) -> bool:
         """Worth showing to a human: something beyond the sex or the birth place speaks for this worker."""
-        return bool(set(self.agreements) - {"sex", "birth-place"})
+        return bool(set(self.agreements) - {"sex", "birth-place"}) or any(one.grade != "none" for one in self.grades)
 
     @property
     def rival(self) -> bool:
@@ -342,7 +347,7 @@ class _Weighed:
         return len(told_apart) > 1 or "matricule" in self.agreements
 
 
-def _weigh(known: Known, evidence: Evidence, numbers: frozenset[str]) -> _Weighed:
+def _weigh(known: Known, evidence: Evidence, numbers: frozenset[str], grades: Grades) -> _Weighed:
     index = _compare(evidence.index, known) if evidence.index else None
     stated = [*([evidence.index] if evidence.index else []), *evidence.codes]
     return _Weighed(
@@ -351,6 +356,7 @@ def _weigh(known: Known, evidence: Evidence, numbers: frozenset[str]) -> _Weighe
         sources=tuple(_compare(traits, known) for traits in stated),
         designated=bool(numbers & {_number(n) for n in known.folder_numbers}),
         implied_other=any(_implies_another(traits, known) for traits in stated),
+        grades=tuple(found[known.patient_id] for found in grades if known.patient_id in found),
     )
 
 
@@ -400,35 +406,40 @@ def _guards(weighed: _Weighed) -> tuple[str, ...]:
     return tuple(reason for reason, holds in found if holds)
 
 
-def _by_likelihood(weighed: _Weighed) -> tuple[int, int, str, str]:
+def _by_likelihood(weighed: _Weighed) -> tuple[bool, float, int, int, str, str]:
     """Sort key, most likely first; the identity of the worker settles ties, so that the order of candidates
     never does.
     """
     known = weighed.known
+    odds = weighed.graded.odds if weighed.graded else 0.0
     strong = {"folder-number", "matricule", "name", "given-name", "birth-date"} & set(weighed.agreements)
     against = len(weighed.conflicts) - 2 * len(strong)
     settled = f"{known.traits}{known.former_matricules}{known.folder_numbers}{sorted(known.attributes)}"
-    return against, -len(weighed.agreements), known.patient_id, settled
+    return not weighed.designated, -odds, against, -len(weighed.agreements), known.patient_id, settled
 
 
-def match(evidence: Evidence, candidates: Sequence[Known], *, production: bool = True) -> Match:
+def match(evidence: Evidence, candidates: Sequence[Known], *, production: bool = True, grades: Grades = ()) -> Match:
     """Decide whose folder this is.
 
-    `candidates` are all workers that the folder number, a matricule or name with birth date bring up; their
-    order does not matter. In `production` a test or demonstration matricule matches nobody. Certain needs (a)
-    a folder number that designates one worker and name, given name and full birth date that agree, or (b) an
-    equal matricule and two further traits; and in both no conflict anywhere, no rival, and a status that
-    allows it (`POLICY`).
+    `candidates` are all workers that the folder number or a part of an identity bring up; their order does not
+    matter. `grades` say how likely each source that states traits makes each of them. In `production` a test or
+    demonstration matricule matches nobody. Certain needs (a) a folder number that designates one worker and name,
+    given name and full birth date that agree, or are graded certain, or (b) an equal matricule and two further
+    traits; and in both no conflict that a grade does not explain, no guard, no rival, and a status that allows it
+    (`policy.toml`).
     """
     numbers = frozenset(_number(n) for n in (evidence.folder_number, *evidence.barcodes) if n and _number(n))
-    weighed = sorted((_weigh(known, evidence, numbers) for known in set(candidates)), key=_by_likelihood)
+    weighed = sorted((_weigh(known, evidence, numbers, grades) for known in set(candidates)), key=_by_likelihood)
     plausible = [one for one in weighed if one.plausible]
     designated = [one for one in weighed if one.designated]
 
     def doubtful(code: Anomaly, *reasons: str) -> Doubtful:
-        guards = (reason for one in plausible for reason in _guards(one))
+        guards = (reason for one in plausible for reason in (*_guards(one), *one.guards))
         return Doubtful(
-            tuple(Scored(one.known.patient_id, one.agreements, one.conflicts) for one in plausible),
+            tuple(
+                Scored(one.known.patient_id, one.agreements, one.conflicts, one.graded)
+                for one in plausible[:MOST_SHOWN]
+            ),
             code,
             tuple(dict.fromkeys((*reasons, *guards))),
         )
@@ -451,7 +462,10 @@ def match(evidence: Evidence, candidates: Sequence[Known], *, production: bool =
     elsewhere = [one for one in plausible if one is not chosen]
     if any("matricule" in one.agreements for one in elsewhere):
         return doubtful("E12", "G3-other-matricule", "folder-number-of-another")
-    if chosen.conflicts:
+    if chosen.guards:
+        return doubtful("E11", *chosen.guards)
+    # Of a trait that is only written otherwise the grade knows more than the comparison letter by letter.
+    if set(chosen.conflicts) - (_WRITTEN_OTHERWISE if chosen.is_graded_certain else set()):
         return doubtful("E11", "traits-conflict")
     if any(one.rival for one in elsewhere):
         return doubtful("E11", "G6-rival")
@@ -475,7 +489,7 @@ def _by_matricule(plausible: Sequence[_Weighed], numbers: frozenset[str]) -> _We
 
 
 def _certain_by_number(one: _Weighed) -> bool:
-    return one.designated and any(source.full for source in one.sources)
+    return one.designated and (any(source.full for source in one.sources) or one.is_graded_certain)
 
 
 def _certain_by_matricule(one: _Weighed) -> bool:
@@ -485,10 +499,9 @@ def _certain_by_matricule(one: _Weighed) -> bool:
 def _policy_reason(one: _Weighed, production: bool) -> str:
     if _foreign_domain(one.known.traits, production):
         return "test-matricule"
-    status = effective_status(one.known.status, one.known.attributes)
-    policies = {POLICY[status], *(POLICY.get(attribute, "never") for attribute in one.known.attributes)}
-    return "status-never" if "never" in policies else "status-review" if "review" in policies else ""
+    decided = decide("certain", one.known.status, one.known.attributes)
+    return {"attach": "", "never": "status-never"}.get(decided, "status-review")
 
 
 def _allowed(one: _Weighed, production: bool) -> Certain | None:
-    return None if _policy_reason(one, production) else Certain(one.known.patient_id, one.agreements)
+    return None if _policy_reason(one, production) else Certain(one.known.patient_id, one.agreements, one.graded)

@@ -10,8 +10,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final, Literal, cast
 
-from fhir_server.identity.grade import Grade
-from fhir_server.identity.traits import same_matricule
+from fhir_server.linkage.grade import Grade
+from fhir_server.linkage.traits import same_matricule
 from terminology.ins import Status, effective_status
 
 Decision = Literal["attach", "review", "review-two-choices", "never"]

@@ -1,16 +1,23 @@
 """Whose folder is it: candidates out of the store, then the decision of matching.py.
 
-Candidates are looked up by what designates a worker: folder number, INS, birth date with family name. The
+Candidates are looked up by the folder number, and by parts of the identities that the folder states. The
 decision sees all of them at once, so a rival is never missed because a better one came first.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import orjson
 
 from fhir_server.identity.matching import Evidence, Known, Match, match
-from fhir_server.identity.traits import TraitsIns
+from fhir_server.linkage.comparable import Comparable, comparable
+from fhir_server.linkage.grade import Candidate, Graded, Judge
+from fhir_server.linkage.model import default_model
+from fhir_server.linkage.traits import TraitsIns
+from fhir_server.linkage.workers import parts_of_record, traits_of, worker_of
 from fhir_server.r4 import search_query
+from fhir_server.sight import EVERYTHING
+from fhir_server.store.candidates import Candidates
 from fhir_server.store.search import Search
 from mappings.patient_fr_core import PatientIdentity, identity_of
 from terminology import systems
@@ -21,40 +28,53 @@ MOST_CANDIDATES = 200
 class Resolver:
     """Finds the worker of a scanned folder."""
 
-    def __init__(self, search: Search, *, production: bool) -> None:
+    def __init__(self, search: Search, candidates: Candidates, *, production: bool) -> None:
         self._search = search
+        self._candidates = candidates
         self._production = production
+        self._model = default_model()
+
+    @property
+    def model(self) -> str:
+        """The version of the model by which likeness is weighed."""
+        return self._model.version
 
     async def resolve(self, evidence: Evidence) -> Match:
         """Certain, Doubtful or Unknown; never a guess. Raises Unavailable when the store is out of reach."""
-        found: dict[str, Known] = {}
+        stated = [*evidence.codes, *([evidence.index] if evidence.index else [])]
+        docs: dict[str, bytes] = {}
         for pairs in _queries(evidence):
             query = search_query.parse("Patient", [*pairs, ("_count", str(MOST_CANDIDATES))])
-            page = await self._search.page(query, None)
-            found.update((hit.id, known(identity_of(orjson.loads(hit.doc)))) for hit in page.hits)
-        of_the_register = {number for one in found.values() for number in one.folder_numbers}
+            docs.update((hit.id, hit.doc) for hit in (await self._search.page(query, None)).hits)
+        if parts := {part for traits in stated for part in parts_of_record(traits)}:
+            found = await self._candidates.alike(parts, EVERYTHING)
+            docs.update((one.id, one.doc) for one in found.candidates)
+        identities = [identity for doc in docs.values() if (identity := identity_of(orjson.loads(doc))).active]
+        of_the_register = {number for one in identities for number in one.folder_numbers}
         # A laboratory label is a barcode too: only a number that designates somebody speaks of a person.
         barcodes = tuple(
             code for code in evidence.barcodes if code in of_the_register or code == evidence.folder_number
         )
         told = Evidence(evidence.folder_number, evidence.index, evidence.codes, barcodes)
-        return match(told, list(found.values()), production=self._production)
+        judge = Judge(self._model, await self._candidates.register_size())
+        persons = [Candidate(one.patient_id, self._compared(worker_of(one, self._model))) for one in identities]
+        grades = [self._grades(judge, traits, persons) for traits in stated]
+        return match(told, [known(one) for one in identities], production=self._production, grades=grades)
+
+    def _grades(self, judge: Judge, stated: TraitsIns, persons: Sequence[Candidate]) -> Mapping[str, Graded]:
+        incoming = comparable(stated, families=self._model.families, givens=self._model.givens)
+        return {one.identity: one for one in judge.grade(self._compared(incoming), persons)}
+
+    def _compared(self, person: Comparable) -> Comparable:
+        """Outside production test identities are ordinary ones."""
+        return person if self._production else replace(person, fictitious=False)
 
 
 def known(identity: PatientIdentity) -> Known:
     """A stored Patient as matching sees it."""
     return Known(
         patient_id=identity.patient_id,
-        traits=TraitsIns(
-            birth_name=identity.birth_name,
-            used_name=identity.used_name,
-            given_names=identity.given_names,
-            birth_date=identity.birth_date,
-            sex=identity.sex,
-            birth_place=identity.birth_place,
-            matricule_ins=identity.matricule_ins,
-            oid_ins=identity.oid_ins,
-        ),
+        traits=traits_of(identity),
         former_matricules=identity.former_matricules,
         status=identity.status,
         attributes=identity.attributes,
@@ -66,12 +86,6 @@ def _queries(evidence: Evidence) -> Iterable[list[tuple[str, str]]]:
     numbers = {evidence.folder_number, *evidence.barcodes} - {None}
     for number in sorted(str(n) for n in numbers):
         yield [("identifier", f"{systems.NUMERO_DOSSIER}|{_escaped(number)}")]
-    stated = [*evidence.codes, *([evidence.index] if evidence.index else [])]
-    for matricule, oid in sorted({(t.matricule_ins, t.oid_ins) for t in stated if t.matricule_ins and t.oid_ins}):
-        yield [("identifier", f"urn:oid:{oid}|{_escaped(str(matricule))}")]
-    names = {(t.birth_date, name) for t in stated if t.birth_date for name in (t.birth_name, t.used_name) if name}
-    for birth_date, name in sorted(names):
-        yield [("birthdate", birth_date), ("family", _escaped(name))]
 
 
 def _escaped(value: str) -> str:

@@ -20,8 +20,9 @@ from fhir_server.consent.decide import ON_REQUEST
 from fhir_server.identity.decisions import grounds_of
 from fhir_server.identity.matching import Certain, Doubtful, Evidence, Match, Scored
 from fhir_server.identity.resolve import Resolver
-from fhir_server.identity.traits import TraitsIns
 from fhir_server.intake.register import centre_id_of
+from fhir_server.linkage.grade import explained
+from fhir_server.linkage.traits import TraitsIns
 from fhir_server.outbox.jobs import Jobs
 from fhir_server.outbox.recipients import Recipient
 from fhir_server.outcomes import BusinessRule, Conflict, NotFound
@@ -39,6 +40,7 @@ from fhir_server.scans.rendition import to_pdfa
 from fhir_server.scans.unpack import Problem
 from fhir_server.settings import Settings
 from fhir_server.store.access_log import AccessRow
+from fhir_server.store.candidates import Candidates
 from fhir_server.store.commit import Written
 from fhir_server.store.database import Connection, Database
 from fhir_server.store.identity_events import (
@@ -142,6 +144,7 @@ class DocumentIntake:
         database: Database,
         jobs: Jobs,
         recipients: Sequence[Recipient],
+        candidates: Candidates,
         settings: Settings,
     ) -> None:
         self._door = door
@@ -152,7 +155,7 @@ class DocumentIntake:
         self._settings = settings
         self._lots = ScanLots(database)
         self._events = IdentityEvents(database)
-        self._resolver = Resolver(archive.searches, production=settings.production)
+        self._resolver = Resolver(archive.searches, candidates, production=settings.production)
 
     async def settle(
         self,
@@ -172,7 +175,7 @@ class DocumentIntake:
         evidence = evidence_of(folder, examination, lines)
         match = await self._resolver.resolve(evidence)
         remarks = [*examination.remarks, *_unknown_kinds(folder)]
-        row = row._replace(problems=_as_json(remarks), evidence=evidence_as_json(evidence, match))
+        row = row._replace(problems=_as_json(remarks), evidence=evidence_as_json(evidence, match, self._resolver.model))
         try:
             kept = await self._keep_all(lot, folder, earlier)
             if isinstance(match, Certain):
@@ -183,6 +186,8 @@ class DocumentIntake:
                     barcode=folder.barcode,
                     patient_id=match.patient_id,
                     grade="certain",
+                    score=match.graded.posterior if match.graded else None,
+                    model=self._resolver.model,
                     explanation=grounds_of(attach.evidence),
                 )
                 return await self._attach(lot, folder, attach, kept, match.reasons, Filing(event))
@@ -229,7 +234,7 @@ class DocumentIntake:
         lines = await self.index_lines(facts, barcode)
         read = tuple((said or {}).get("barcodes", ()))
         evidence = evidence_of(folder, Examination(barcode, (), (), read, ()), lines)
-        return evidence_as_json(evidence, await self._resolver.resolve(evidence))
+        return evidence_as_json(evidence, await self._resolver.resolve(evidence), self._resolver.model)
 
     async def index_lines(self, lot: LotFacts, barcode: str) -> list[IndexLine]:
         """What the provider keyed of a folder."""
@@ -689,20 +694,23 @@ def evidence_of(folder: ListedFolder, examination: Examination, lines: Sequence[
     )
 
 
-def evidence_as_json(evidence: Evidence, match: Match) -> dict[str, Any]:
-    """What the reviewer will be shown: candidates with what speaks for and against each."""
+def evidence_as_json(evidence: Evidence, match: Match, model: str) -> dict[str, Any]:
+    """What the reviewer will be shown: candidates, what speaks for and against each, and how much by this model."""
     match match:
         case Doubtful(candidates):
             pass
-        case Certain(patient_id, reasons):  # kept for the day on which somebody doubts it
-            candidates = (Scored(patient_id, reasons, ()),)
+        case Certain(patient_id, reasons, graded):  # kept for the day on which somebody doubts it
+            candidates = (Scored(patient_id, reasons, (), graded),)
         case _:
             candidates = ()
     return {
         "reasons": list(match.reasons),
         "barcodes": list(evidence.barcodes),
+        "model": model,
         "candidates": [
-            {"patient": c.patient_id, "for": list(c.agreements), "against": list(c.conflicts)} for c in candidates
+            {"patient": c.patient_id, "for": list(c.agreements), "against": list(c.conflicts)}
+            | (explained(c.graded) if c.graded else {})
+            for c in candidates
         ],
     }
 

@@ -10,7 +10,7 @@ from fhir_server.store.identity_events import Event, IdentityEvents, Kind
 
 AT_ONCE: Final = 500
 _KINDS: Final[tuple[Kind, ...]] = ("attach", "not-this-worker", "not-in-register")
-_KEPT: Final = ("for", "against", "levels", "bits", "weight", "score", "grade", "guards")
+_KEPT: Final = ("for", "against", "steps", "odds", "score", "grade", "guards")
 
 
 class LabelledPair(NamedTuple):

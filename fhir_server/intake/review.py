@@ -85,7 +85,7 @@ class Queue:
 class Candidate:
     """A worker who could be the owner. `identity` is None where the caller may not see him (an id, nothing else).
 
-    `grounds` is what the evidence says: `for`, `against`, and where the scorer gave them `levels`, `bits`, `score`,
+    `grounds` is what the evidence says: `for`, `against`, and where the scorer gave them `steps`, `odds`, `score`,
     `grade`, `guards`. `second_opinion` says why a second person would have to agree (codes of review.toml).
     """
 

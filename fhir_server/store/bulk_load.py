@@ -27,7 +27,7 @@ from fhir_server.store.database import Connection, Database
 from fhir_server.store.index_rows import RowsOf
 from fhir_server.store.labels import Label, keep
 from fhir_server.store.resources import Key
-from fhir_server.store.search_index import IndexRows, own_hash
+from fhir_server.store.search_index import NO_ROWS, IndexRows, own_hash
 
 SQL = queries.load("bulk")
 ATTEMPTS = 5
@@ -96,14 +96,15 @@ class Packer:
         self._periods += [_PERIOD.pack(4, 4, param, 8, low, 8, high, 8, rid) for param, low, high in rows.periods]
         self._words += [(param, word.encode(), rid) for param, word in rows.words]
         self._measures += [f"{h}\t{low}\t{high}\t{rid}\n" for h, low, high in rows.measures]
-        if rows.places or rows.narratives or rows.contents or rows.oppositions or rows.centres:
-            others = IndexRows(  # few, or made by PostgreSQL itself
-                places=rows.places,
-                narratives=rows.narratives,
-                contents=rows.contents,
-                oppositions=rows.oppositions,
-                centres=rows.centres,
-            )
+        others = IndexRows(  # few, or made by PostgreSQL itself
+            places=rows.places,
+            narratives=rows.narratives,
+            contents=rows.contents,
+            oppositions=rows.oppositions,
+            centres=rows.centres,
+            identities=rows.identities,
+        )
+        if others != NO_ROWS:
             self.others.append((rid, others))
         self.count += 1
 

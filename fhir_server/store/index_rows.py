@@ -25,6 +25,7 @@ def difference(left: IndexRows, right: IndexRows) -> IndexRows:
         contents=left.contents - right.contents,
         oppositions=left.oppositions - right.oppositions,
         centres=left.centres - right.centres,
+        identities=left.identities - right.identities,
     )
 
 
@@ -71,6 +72,7 @@ def tables(rows: Sequence[RowsOf]) -> Iterable[tuple[str, list[str | list[str]]]
         ("contents", _columns((content, rid) for rid, row in rows for content in row.contents)),
         ("oppositions", _columns((opposition, rid) for rid, row in rows for opposition in row.oppositions)),
         ("centres", _columns((centre, rid) for rid, row in rows for centre in row.centres)),
+        ("identities", _columns((identity, rid) for rid, row in rows for identity in row.identities)),
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import orjson
 
+from fhir_server.linkage.workers import parts_of_patient
 from fhir_server.r4.index_values import (
     Composite,
     IndexValue,
@@ -46,7 +47,7 @@ LONGEST_URI = 500
 _TAG = re.compile(r"<[^>]*>")
 
 
-INDEX_VERSION = 8
+INDEX_VERSION = 9
 """Raised when the rows of a resource are made otherwise: what is there is then indexed again."""
 
 LONGEST_NARRATIVE = 100_000
@@ -83,6 +84,8 @@ class IndexRows:
     """Of a Consent: worker, right that he exercises against others, and from when to when."""
     centres: frozenset[tuple[int, str]] = frozenset()
     """Of a Patient: worker, and in whose charge he is (`Organization/id`)."""
+    identities: frozenset[tuple[int]] = frozenset()
+    """Of a Patient: what he is found by as a candidate (`linkage.keys`), kept under the secret of the service."""
 
 
 NO_ROWS = IndexRows()
@@ -218,6 +221,8 @@ def rows_of(resource: Mapping[str, Any], *, added: int | None = None) -> IndexRo
         rows.oppositions.update((rows.worker, *one) for one in _oppositions(resource))
     if rows.worker and resource["resourceType"] == "Patient" and (centre := _centre(resource)):
         rows.centres.add((rows.worker, centre))
+    if resource["resourceType"] == "Patient":
+        rows.identities.update((part,) for part in parts_of_patient(resource))
     if REGISTRY.content and (words := folded_content(resource)):
         rows.contents.add((words,))
     if (narrative := resource.get("text")) and (words := folded_narrative(narrative.get("div", ""))):
@@ -291,6 +296,7 @@ class _Rows:
         self.worker: int | None = None
         self.oppositions: set[tuple[int, str, str, str]] = set()
         self.centres: set[tuple[int, str]] = set()
+        self.identities: set[tuple[int]] = set()
 
     def take(self, value: IndexValue) -> None:
         if value.param.url in COMBINED:
@@ -382,6 +388,7 @@ class _Rows:
             self.worker,
             frozenset(self.oppositions),
             frozenset(self.centres),
+            frozenset(self.identities),
         )
 
 

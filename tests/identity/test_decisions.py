@@ -78,12 +78,14 @@ def test_an_event_keeps_codes_and_numbers_only() -> None:
         "reasons": ["G6-rival"],
         "barcodes": ["100000101"],
         "traits": {"birth_name": "X"},
-        "candidates": [{"patient": "a", "for": ["name"], "against": [], "bits": {"name": 7.5}, "name": "X"}],
+        "candidates": [
+            {"patient": "a", "for": ["name"], "against": [], "steps": [{"field": "family", "bits": 7.5}], "name": "X"}
+        ],
     }
     kept = grounds_of(evidence)
     assert kept == {
         "reasons": ["G6-rival"],
-        "candidates": [{"patient": "a", "for": ["name"], "against": [], "bits": {"name": 7.5}}],
+        "candidates": [{"patient": "a", "for": ["name"], "against": [], "steps": [{"field": "family", "bits": 7.5}]}],
     }
     assert candidate_of(evidence, "a") == evidence["candidates"][0]
     assert candidate_of(None, "a") is None

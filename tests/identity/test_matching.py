@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fhir_server.identity.matching import (
-    POLICY,
     REASONS,
     Certain,
     Doubtful,
@@ -18,7 +17,7 @@ from fhir_server.identity.matching import (
     Unknown,
     match,
 )
-from fhir_server.identity.traits import Status, TraitsIns
+from fhir_server.linkage.traits import Status, TraitsIns
 
 REAL, TEST = "1.2.250.1.213.1.4.8", "1.2.250.1.213.1.4.10"
 
@@ -302,9 +301,8 @@ def test_nobody_like_this_is_unknown() -> None:
     assert match(Evidence(None, None, (), ()), [known()]) == Unknown("E10", ("nobody",))
 
 
-def test_every_policy_and_reason_is_written_for_people() -> None:
+def test_every_reason_is_written_for_people() -> None:
     """The console shows the French text of each code."""
-    assert set(POLICY.values()) == {"attach", "review", "never"}
     assert all(text.strip() for text in REASONS.values())
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from fhir_server.identity.grade import Grade
 from fhir_server.identity.policy import decide, decide_link
+from fhir_server.linkage.grade import Grade
 from terminology.ins import Status
 
 TABLE = {

@@ -22,8 +22,13 @@ HELD = (
     " union all select w.centre from worker_centre w where w.worker = {0}.worker)"
 )
 """What `held_of(row)` stands for: what holds of the worker in whose record a resource is."""
+KEYED = "('x' || encode(substr(sha256(s.key || int8send({0})), 1, 8), 'hex'))::bit(64)::bigint"
+"""What `keyed(k)` stands for: a number under the secret in the row `s` of `server_key`. HMAC (RFC 2104) needs an
+extension; here the secret stands before a text of fixed length, to which nothing can be appended.
+"""
 _SIGHT = re.compile(r"\bin_sight\((\w+)\)")
 _HELD = re.compile(r"\bheld_of\((\w+)\)")
+_KEYED = re.compile(r"\bkeyed\(([\w.]+)\)")
 _HEADING = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 
@@ -32,9 +37,11 @@ def load(file: str) -> dict[str, bytes]:
     """The queries of `file` (without .sql) by name, as the bytes that psycopg sends.
 
     A query starts at `-- name: x` and ends at the next one; the lines in between keep their comments.
-    `in_sight(r)` is the condition that a row of `resource` is in sight, `held_of(r)` what holds of its worker.
+    `in_sight(r)` is the condition that a row of `resource` is in sight, `held_of(r)` what holds of its worker,
+    `keyed(k)` a number under the secret of `s`.
     """
     text = resources.files(__name__).joinpath(f"{file}.sql").read_text(encoding="utf-8")
-    text = _SIGHT.sub(lambda found: IN_SIGHT.format(found[1]), text)
-    parts = _HEADING.split(_HELD.sub(lambda found: HELD.format(found[1]), text))[1:]
+    for pattern, meaning in ((_SIGHT, IN_SIGHT), (_HELD, HELD), (_KEYED, KEYED)):
+        text = pattern.sub(lambda found, meaning=meaning: meaning.format(found[1]), text)
+    parts = _HEADING.split(text)[1:]
     return {name: body.strip().encode() for name, body in zip(parts[::2], parts[1::2], strict=True)}

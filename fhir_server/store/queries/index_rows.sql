@@ -84,3 +84,15 @@ select * from unnest(%s::bigint[], %s::text[], %s::bigint[]) as n(worker, centre
 -- In whose charge workers are no longer.
 delete from worker_centre t using unnest(%s::bigint[], %s::text[], %s::bigint[]) as o(worker, centre, rid)
 where (t.worker, t.centre, t.rid) = (o.worker, o.centre, o.rid)
+
+-- name: insert_identities
+-- What a worker is found by when somebody asks whose document this is, under the secret of this service (store/identity_keys).
+insert into identity_key (k, rid)
+select keyed(n.k), n.rid from unnest(%s::bigint[], %s::bigint[]) as n(k, rid), server_key s
+where s.purpose = 'identity' order by 1, 2
+
+-- name: delete_identities
+-- What a worker is no longer found by.
+delete from identity_key t
+using unnest(%s::bigint[], %s::bigint[]) as n(k, rid), server_key s
+where s.purpose = 'identity' and t.k = keyed(n.k) and t.rid = n.rid

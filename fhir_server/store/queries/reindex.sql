@@ -10,7 +10,7 @@ select version, content from index_state for update
 -- Every index row.
 with t as (delete from token), p as (delete from period), w as (delete from word), m as (delete from measure),
      l as (delete from place), n as (delete from narrative), o as (delete from opposition),
-     c as (delete from worker_centre)
+     c as (delete from worker_centre), i as (delete from identity_key)
 delete from content
 
 -- name: forget_contents

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from fhir_server.identity.predicates import (
+from fhir_server.linkage.predicates import (
     HELPERS,
     Alike,
     AlikeAcross,

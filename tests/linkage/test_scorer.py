@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fhir_server.identity.comparable import Comparable, comparable
-from fhir_server.identity.grade import Candidate, Graded, Judge
-from fhir_server.identity.keys import MOST_KEYS, keys_of
-from fhir_server.identity.levels import FRENCH, compiled, python_of
-from fhir_server.identity.model import default_model
-from fhir_server.identity.names import words
-from fhir_server.identity.phonetics import looks, skeleton, sound
-from fhir_server.identity.score import posteriors, scorer
-from fhir_server.identity.traits import TraitsIns
+from fhir_server.linkage.comparable import Comparable, comparable
+from fhir_server.linkage.grade import Candidate, Graded, Judge
+from fhir_server.linkage.keys import MOST_KEYS, keys_of
+from fhir_server.linkage.levels import FRENCH, compiled, python_of
+from fhir_server.linkage.model import default_model
+from fhir_server.linkage.names import words
+from fhir_server.linkage.phonetics import looks, skeleton, sound
+from fhir_server.linkage.score import posteriors, scorer
+from fhir_server.linkage.traits import TraitsIns
 
 MODEL = default_model()
 SCORE = scorer(MODEL)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final
 
-from fhir_server.identity import traits
+from fhir_server.linkage import traits
 
 LONGEST: Final = 80
 """Characters of a name that are looked at; RNIV's birth names stay below."""

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
 
-from fhir_server.identity.comparable import Comparable
-from fhir_server.identity.grade import Candidate, Graded, Judge
-from fhir_server.identity.keys import keys_of
+from fhir_server.linkage.comparable import Comparable
+from fhir_server.linkage.grade import Candidate, Graded, Judge
+from fhir_server.linkage.keys import keys_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ import re
 
 import pytest
 
-from fhir_server.identity.comparable import Comparable, comparable
-from fhir_server.identity.grade import Candidate, Graded, Judge
-from fhir_server.identity.model import default_model
-from fhir_server.identity.traits import Sex, TraitsIns
+from fhir_server.linkage.comparable import Comparable, comparable
+from fhir_server.linkage.grade import Candidate, Graded, Judge
+from fhir_server.linkage.model import default_model
+from fhir_server.linkage.traits import Sex, TraitsIns
 
 # birth name / used name | given names | birth date | sex | birth place | NIR (current, former...)
 # register                                                                        => incoming                 => grade guard

@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from fhir_server.identity.batch import key_table, linked
-from fhir_server.identity.comparable import comparable
-from fhir_server.identity.grade import Candidate, Judge
-from fhir_server.identity.model import default_model
-from fhir_server.identity.traits import TraitsIns
+from fhir_server.linkage.batch import key_table, linked
+from fhir_server.linkage.comparable import comparable
+from fhir_server.linkage.grade import Candidate, Judge
+from fhir_server.linkage.model import default_model
+from fhir_server.linkage.traits import TraitsIns
 
 MODEL = default_model()
 SECRET = b"secret of a test"

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from fhir_server.identity.comparable import Comparable
-from fhir_server.identity.grade import Candidate, Judge
-from fhir_server.identity.levels import FRENCH
-from fhir_server.identity.model import default_model
-from fhir_server.identity.predicates import MACROS
-from fhir_server.identity.splink_settings import columns, row_of, settings
-from tests.identity.test_pairs import LINES, person
+from fhir_server.linkage.comparable import Comparable
+from fhir_server.linkage.grade import Candidate, Judge
+from fhir_server.linkage.levels import FRENCH
+from fhir_server.linkage.model import default_model
+from fhir_server.linkage.predicates import MACROS
+from fhir_server.linkage.splink_settings import columns, row_of, settings
+from tests.linkage.test_pairs import LINES, person
 
 FIXTURES = [tuple(person(side) for side in line.split("=>")[:2]) for line in LINES]
 

@@ -11,8 +11,8 @@ from typing import Final
 
 from rapidfuzz.distance import DamerauLevenshtein, JaroWinkler
 
-from fhir_server.identity.comparable import Comparable
-from fhir_server.identity.score import Waterfall
+from fhir_server.linkage.comparable import Comparable
+from fhir_server.linkage.score import Waterfall
 
 WORDS: Final[Mapping[str, str]] = MappingProxyType(
     {

@@ -6,12 +6,12 @@ without a human, and only where the policy allows it (policy.py): so whatever co
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-from fhir_server.identity.comparable import Comparable
-from fhir_server.identity.guards import AGREES, guards_of
-from fhir_server.identity.model import Model
-from fhir_server.identity.score import Scorer, Waterfall, posteriors, scorer
+from fhir_server.linkage.comparable import Comparable
+from fhir_server.linkage.guards import AGREES, guards_of
+from fhir_server.linkage.model import Model
+from fhir_server.linkage.score import Scorer, Waterfall, posteriors, scorer
 
 Grade = Literal["certain", "probable", "possible", "none"]
 
@@ -36,6 +36,26 @@ class Graded:
     odds: float
     waterfall: Waterfall
     reasons: tuple[str, ...]
+
+
+def explained(graded: Graded) -> dict[str, Any]:
+    """A grade and its waterfall as JSON: names of traits and of levels, numbers and codes; never what a trait says."""
+    return {
+        "grade": graded.grade,
+        "score": round(graded.posterior, 6),
+        "odds": round(graded.odds, 2),
+        "guards": list(graded.reasons),
+        "steps": [
+            {
+                "field": step.field,
+                "level": step.level,
+                "says": step.says,
+                "bits": round(step.bits, 2),
+                "rarity_bits": round(step.rarity_bits, 2),
+            }
+            for step in graded.waterfall.steps
+        ],
+    }
 
 
 class Judge:

@@ -2,7 +2,7 @@
 
 As Splink trains (robinlinacre.com, "the mathematics of record linkage"): a session blocks on some traits and learns the
 others, since within its block the traits it blocks on say nothing. One session on the union of all blocks diverges:
-there the blocking itself makes traits agree (tests/identity/test_train.py keeps that as a regression).
+there the blocking itself makes traits agree (tests/linkage/test_train.py keeps that as a regression).
 
 Beside *same person* and *two persons* a session knows *siblings*: family, birth date and place of one person, given
 name and sex of two. Without it, twins would be learnt as one person whose given name is often wrong.
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
-from fhir_server.identity.levels import FRENCH, NOTHING, Comparison, compiled
+from fhir_server.linkage.levels import FRENCH, NOTHING, Comparison, compiled
 
 Pattern = tuple[int, ...]
 Table = Mapping[str, Mapping[str, float]]

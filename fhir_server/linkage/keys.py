@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Final
 
-from fhir_server.identity.comparable import Comparable
-from fhir_server.identity.phonetics import skeleton
+from fhir_server.linkage.comparable import Comparable
+from fhir_server.linkage.phonetics import skeleton
 
 MOST_KEYS: Final = 24
 
@@ -22,6 +22,11 @@ def keys_of(person: Comparable, secret: bytes, *, stored: bool = True) -> list[i
     """
     texts = dict.fromkeys(_texts(person, stored=stored))
     return [_hashed(text, secret) for text in list(texts)[:MOST_KEYS]]
+
+
+def parts_of(person: Comparable, *, stored: bool = True) -> list[int]:
+    """The same without a secret, for a store that keeps them under one of its own (`store/candidates.py`)."""
+    return keys_of(person, b"", stored=stored)
 
 
 def _hashed(text: str, secret: bytes) -> int:

@@ -1,6 +1,6 @@
 """The levels of levels.py as settings of Splink 5, with the weights of a model; for the optional extra `linkage`. Pure.
 
-Splink computes the same sum: tests/identity/test_splink.py holds both to 1e-6 bits. Rarity is written as levels of its
+Splink computes the same sum: tests/linkage/test_splink.py holds both to 1e-6 bits. Rarity is written as levels of its
 own, one for each class of frequency, since Splink adjusts for the frequency of one column and names here are several.
 """
 
@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, get_origin, get_type_hints
 
-from fhir_server.identity.comparable import Comparable, class_of_letter
-from fhir_server.identity.levels import FRENCH, Comparison, Level
-from fhir_server.identity.model import Model
+from fhir_server.linkage.comparable import Comparable, class_of_letter
+from fhir_server.linkage.levels import FRENCH, Comparison, Level
+from fhir_server.linkage.model import Model
 
 ID = "unique_id"
 

@@ -15,8 +15,8 @@ from math import log2
 from types import MappingProxyType
 from typing import Any, Final
 
-from fhir_server.identity.comparable import CLASS_OF_A, RAREST, Rarity, class_of_letter
-from fhir_server.identity.levels import FRENCH, Comparison
+from fhir_server.linkage.comparable import CLASS_OF_A, RAREST, Rarity, class_of_letter
+from fhir_server.linkage.levels import FRENCH, Comparison
 
 FORMAT: Final = "dmst-identity-model/1"
 
@@ -153,7 +153,7 @@ def with_names(model: Model, *, families: Rarity, givens: Rarity, version: str) 
 @cache
 def default_model() -> Model:
     """The model that comes with the package (see its `provenance`)."""
-    return read_model((files("fhir_server.identity") / "data" / "model_fr.json").read_bytes())
+    return read_model((files("fhir_server.linkage") / "data" / "model_fr.json").read_bytes())
 
 
 def _snapshot(rarity: Rarity) -> dict[str, Any]:

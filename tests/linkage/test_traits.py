@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from fhir_server.identity import traits
+from fhir_server.linkage import traits
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
-from fhir_server.identity.comparable import Comparable, class_of_letter
-from fhir_server.identity.levels import FRENCH, Comparison, Says, compiled
-from fhir_server.identity.model import Model
+from fhir_server.linkage.comparable import Comparable, class_of_letter
+from fhir_server.linkage.levels import FRENCH, Comparison, Says, compiled
+from fhir_server.linkage.model import Model
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,10 @@ from random import Random
 
 import pytest
 
-from fhir_server.identity.comparable import Comparable, comparable
-from fhir_server.identity.levels import FRENCH
-from fhir_server.identity.model import default_model
-from fhir_server.identity.train import (
+from fhir_server.linkage.comparable import Comparable, comparable
+from fhir_server.linkage.levels import FRENCH
+from fhir_server.linkage.model import default_model
+from fhir_server.linkage.train import (
     FRENCH_SESSIONS,
     Session,
     averaged,
@@ -17,7 +17,7 @@ from fhir_server.identity.train import (
     random_pairs,
     train,
 )
-from fhir_server.identity.traits import TraitsIns
+from fhir_server.linkage.traits import TraitsIns
 
 MODEL = default_model()
 FAMILIES = ["".join((a, b)) for a in ("MAR", "DU", "BER", "PE", "LAM", "GAR") for b in ("TIN", "RAND", "NARD", "TIT")]

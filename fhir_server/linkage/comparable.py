@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-from fhir_server.identity import names
-from fhir_server.identity.phonetics import looks, sound
-from fhir_server.identity.traits import TraitsIns
+from fhir_server.linkage import names
+from fhir_server.linkage.phonetics import looks, sound
+from fhir_server.linkage.traits import TraitsIns
 from terminology.ins import domain_of, has_valid_key
 
 CLASS_OF_A: Final = 1

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from fhir_server.identity.levels import FRENCH
-from fhir_server.identity.model import (
+from fhir_server.linkage.levels import FRENCH
+from fhir_server.linkage.model import (
     Model,
     ModelRefused,
     checksum,
