@@ -194,6 +194,10 @@ class Settings(BaseSettings):
     )
     minimum_dpi: int = Field(default=200, ge=0, description="Resolution below which a page is refused (E06).")
     read_codes_on: Literal["first", "every"] = Field(default="every", description="Pages searched for barcodes.")
+    cover_reader: Path | None = Field(
+        default=None, description="Program (Tesseract 5) that reads the index zone of covers; off when unset."
+    )
+    cover_seconds: float = Field(default=10.0, gt=0, le=120, description="Longest time that it may take for a cover.")
     inspectors: int = Field(default=2, ge=1, le=32, description="Processes that open and check scanned files.")
 
     recipients: Path | None = Field(default=None, description="TOML file of the recipients of documents.")

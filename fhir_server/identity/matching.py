@@ -24,6 +24,7 @@ from fhir_server.linkage.traits import (
     without_particles,
     words,
 )
+from fhir_server.scans.cover import CoverReading
 
 Anomaly = Literal["E08", "E10", "E11", "E12", "E13"]
 Verdict = Literal["agree", "neutral", "conflict"]
@@ -57,6 +58,11 @@ REASONS: Final[Mapping[str, str]] = MappingProxyType(
         "status-review": "identité provisoire ou homonyme signalé : rattachement par une personne",
         "status-never": "identité douteuse ou fictive : aucun rattachement",
         "nobody": "aucun salarié ne correspond",
+        "cover-agrees": "ce qui se lit sur la couverture concorde (lecture automatique)",
+        "cover-differs": "ce qui se lit sur la couverture contredit ce salarié (lecture automatique)",
+        "cover-other-matricule": "le numéro de sécurité sociale lu sur la couverture est celui d'un autre",
+        "cover-names-another": "la couverture semble nommer une autre personne (lecture automatique)",
+        "cover-proposes": "proposé d'après la lecture automatique de la couverture seule",
     }
 )
 """Code of a reason -> what the reviewer reads."""
@@ -81,13 +87,15 @@ class Evidence:
     """What one scanned folder says of its owner.
 
     `folder_number` is that of its cover sheet, `index` the traits of the provider's index, `codes` the INS
-    datamatrices and `barcodes` the folder numbers read on the pages.
+    datamatrices and `barcodes` the folder numbers read on the pages. `read` is what was read of the words of the
+    cover: `match` does not look at it, `reading.with_reading` does, and only to doubt or to propose.
     """
 
     folder_number: str | None
     index: TraitsIns | None
     codes: tuple[TraitsIns, ...]
     barcodes: tuple[str, ...]
+    read: CoverReading | None = None
 
 
 @dataclass(frozen=True, slots=True)

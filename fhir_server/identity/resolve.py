@@ -10,6 +10,7 @@ from dataclasses import replace
 import orjson
 
 from fhir_server.identity.matching import Evidence, Known, Match, match
+from fhir_server.identity.reading import traits_read, with_reading
 from fhir_server.linkage.comparable import Comparable, comparable
 from fhir_server.linkage.grade import Candidate, Graded, Judge
 from fhir_server.linkage.model import default_model
@@ -42,24 +43,32 @@ class Resolver:
     async def resolve(self, evidence: Evidence) -> Match:
         """Certain, Doubtful or Unknown; never a guess. Raises Unavailable when the store is out of reach."""
         stated = [*evidence.codes, *([evidence.index] if evidence.index else [])]
-        docs: dict[str, bytes] = {}
+        found: dict[str, PatientIdentity] = {}
         for pairs in _queries(evidence):
             query = search_query.parse("Patient", [*pairs, ("_count", str(MOST_CANDIDATES))])
-            docs.update((hit.id, hit.doc) for hit in (await self._search.page(query, None)).hits)
-        if parts := {part for traits in stated for part in parts_of_record(traits)}:
-            found = await self._candidates.alike(parts, EVERYTHING)
-            docs.update((one.id, one.doc) for one in found.candidates)
-        identities = [identity for doc in docs.values() if (identity := identity_of(orjson.loads(doc))).active]
-        of_the_register = {number for one in identities for number in one.folder_numbers}
+            _take((hit.doc for hit in (await self._search.page(query, None)).hits), found)
+        await self._find(stated, found)
+        of_the_register = {number for one in found.values() for number in one.folder_numbers}
         # A laboratory label is a barcode too: only a number that designates somebody speaks of a person.
         barcodes = tuple(
             code for code in evidence.barcodes if code in of_the_register or code == evidence.folder_number
         )
-        told = Evidence(evidence.folder_number, evidence.index, evidence.codes, barcodes)
+        told = replace(evidence, barcodes=barcodes)
         judge = Judge(self._model, await self._candidates.register_size())
-        persons = [Candidate(one.patient_id, self._compared(worker_of(one, self._model))) for one in identities]
+        persons = [Candidate(one.patient_id, self._compared(worker_of(one, self._model))) for one in found.values()]
         grades = [self._grades(judge, traits, persons) for traits in stated]
-        return match(told, [known(one) for one in identities], production=self._production, grades=grades)
+        decided = match(told, [known(one) for one in found.values()], production=self._production, grades=grades)
+        if evidence.read is None:
+            return decided
+        # Those whom the cover alone brings up come after the decision: they cannot make it.
+        await self._find([traits_read(evidence.read)], found)
+        return with_reading(decided, evidence.read, [known(one) for one in found.values()])
+
+    async def _find(self, stated: Iterable[TraitsIns], found: dict[str, PatientIdentity]) -> None:
+        """Who shares a part of an identity with what is stated."""
+        if parts := {part for traits in stated for part in parts_of_record(traits)}:
+            alike = await self._candidates.alike(parts, EVERYTHING)
+            _take((one.doc for one in alike.candidates), found)
 
     def _grades(self, judge: Judge, stated: TraitsIns, persons: Sequence[Candidate]) -> Mapping[str, Graded]:
         incoming = comparable(stated, families=self._model.families, givens=self._model.givens)
@@ -86,6 +95,13 @@ def _queries(evidence: Evidence) -> Iterable[list[tuple[str, str]]]:
     numbers = {evidence.folder_number, *evidence.barcodes} - {None}
     for number in sorted(str(n) for n in numbers):
         yield [("identifier", f"{systems.NUMERO_DOSSIER}|{_escaped(number)}")]
+
+
+def _take(docs: Iterable[bytes], found: dict[str, PatientIdentity]) -> None:
+    for doc in docs:
+        identity = identity_of(orjson.loads(doc))
+        if identity.active:
+            found[identity.patient_id] = identity
 
 
 def _escaped(value: str) -> str:

@@ -691,6 +691,7 @@ def evidence_of(folder: ListedFolder, examination: Examination, lines: Sequence[
         index=index,
         codes=(*codes, *(other for other in others if other)),
         barcodes=examination.barcodes,
+        read=examination.reading,
     )
 
 
@@ -712,7 +713,15 @@ def evidence_as_json(evidence: Evidence, match: Match, model: str) -> dict[str, 
             | (explained(c.graded) if c.graded else {})
             for c in candidates
         ],
+        **_read_as_json(evidence, match),
     }
+
+
+def _read_as_json(evidence: Evidence, match: Match) -> dict[str, Any]:
+    """What was read of the cover, where a person has to look; of a folder that is settled nothing is kept of it."""
+    if evidence.read is None or isinstance(match, Certain):
+        return {}
+    return {"read": [{"field": f.name, "value": f.value, "confidence": f.confidence} for f in evidence.read.fields]}
 
 
 def _list_id(lot: str, barcode: str) -> str:

@@ -257,6 +257,8 @@ class LotIntake:
 
     async def _settle_folder(self, opened: _Opened, position: int, folder: ListedFolder) -> FolderRow:
         examination = await self._examine(opened.delivered.root, folder)
+        if examination.unread:
+            log.warning("the words of a cover could not be read", barcode=folder.barcode, why=examination.unread)
         return await self._documents.settle(
             opened.facts, position, folder, examination, opened.index.get(folder.barcode, [])
         )
@@ -264,7 +266,11 @@ class LotIntake:
     async def _examine(self, root: Path, folder: ListedFolder) -> Examination:
         """In a process of the pool: a file that kills its reader costs one folder, not the service."""
         terms = Terms(
-            self._settings.minimum_dpi, self._settings.read_codes_on, require_pdfa=self._settings.pdfa == "required"
+            self._settings.minimum_dpi,
+            self._settings.read_codes_on,
+            require_pdfa=self._settings.pdfa == "required",
+            cover_reader=self._settings.cover_reader,
+            cover_seconds=self._settings.cover_seconds,
         )
         loop = asyncio.get_running_loop()
         for attempt in (1, 2):

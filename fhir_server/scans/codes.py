@@ -194,7 +194,7 @@ def parse_datamatrix_ins(text: str) -> DatamatrixIns | None:
         raise ValueError("the header is not that of version 01 of the INS datamatrix")
     fields = _fields(text[len(_HEADER) :])
     return DatamatrixIns(
-        matricule=_checked_matricule(fields["S1"]),
+        matricule=checked_matricule(fields["S1"]),
         oid=_matching(_OID, fields["S2"], "S2: the OID is not one of the matricule INS"),
         given_names=tuple(fields["S3"].split()),
         birth_name=fields["S4"],
@@ -260,7 +260,8 @@ def _matching(pattern: re.Pattern[str], value: str, reason: str) -> str:
     return value
 
 
-def _checked_matricule(value: str) -> str:
+def checked_matricule(value: str) -> str:
+    """The same 15 characters. Raises ValueError, naming no value, where they are no matricule or the key is wrong."""
     if not _MATRICULE.fullmatch(value):
         raise ValueError("S1: the matricule is not written as one")
     number = value[:5] + _CORSICA.get(value[5:7], value[5:7]) + value[7:13]

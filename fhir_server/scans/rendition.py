@@ -69,12 +69,19 @@ def first_page_png(path: Path, width: int = 1000) -> bytes:
 
     Raises BusinessRule when the document cannot be opened or drawn.
     """
+    png = io.BytesIO()
+    first_page(path, width).save(png, "PNG")
+    return png.getvalue()
+
+
+def first_page(path: Path, width: int, *, grey: bool = False) -> Image.Image:
+    """The same as a picture, in RGB or grey. Raises BusinessRule when the document cannot be opened or drawn."""
     with path.open("rb") as file:
         is_pdf = file.read(5) == b"%PDF-"
-    picture = render_page(path, 0, width=width) if is_pdf else _first_image(path, width)
-    png = io.BytesIO()
-    picture.save(png, "PNG")
-    return png.getvalue()
+    if is_pdf:
+        return render_page(path, 0, width=width, grey=grey)
+    picture = _first_image(path, width)
+    return picture.convert("L") if grey else picture
 
 
 def render_page(path: Path, index: int, *, width: int, grey: bool = False) -> Image.Image:
