@@ -53,6 +53,8 @@ class CoverReading:
 
 # A cell of the form ends where that many heights of the line are white.
 _GAP: Final = 4.0
+# A letter or two that the reader itself does not believe are dust.
+_SPECK: Final = 0.1
 _LONGEST_NAME: Final = 60
 _MOST_LABEL_WORDS: Final = 8
 # From this length on one letter of a label may be misread.
@@ -113,8 +115,8 @@ def _cells(lines: Sequence[Line]) -> Iterator[tuple[str, list[_Token]]]:
     for line in lines:
         tokens = list(_tokens(line))
         labels = list(_labels(tokens))
-        if above and not labels and tokens:
-            yield above, _cell(tokens)
+        if above and not labels and (cell := _cell(tokens)):
+            yield above, cell
         above = None
         for label, following in zip(labels, [*labels[1:], None], strict=False):
             cell = _cell(tokens[label.end : following.start if following else None])
@@ -126,6 +128,8 @@ def _cells(lines: Sequence[Line]) -> Iterator[tuple[str, list[_Token]]]:
 
 def _tokens(line: Line) -> Iterator[_Token]:
     for word in line:
+        if word.confidence < _SPECK and len(word.text) <= 2:
+            continue
         gap = word.gap
         for part in re.findall(r":|[^\s:]+", word.text.translate(_QUOTES)):
             yield _Token(part, _folded(part), word.confidence, gap)
@@ -152,10 +156,17 @@ def _label_at(tokens: Sequence[_Token], start: int) -> _Label | None:
         glued += tokens[end].folded
         colon = end + 1 < len(tokens) and tokens[end + 1].text == ":"
         kind = _kind(glued, tolerant=colon)
+        if found and kind == "birth_date" and not _begins_a_date(tokens[end + 1 :]):
+            break  # née LE GOFF
         at_start = not any(token.folded for token in tokens[:start])
         if kind and (colon or at_start or glued in _form().inside):
             found = _Label(kind, start, end + 2 if colon else end + 1)
     return found
+
+
+def _begins_a_date(tokens: Sequence[_Token]) -> bool:
+    first = next((token for token in tokens if token.folded or token.text[:1].isdigit()), None)
+    return first is None or any(c.isdigit() for c in first.text) or first.text in ("ler", "Ier")
 
 
 def _kind(glued: str, *, tolerant: bool) -> str | None:

@@ -19,7 +19,7 @@ from PIL import Image
 from fhir_server.scans.cover import Line, Word
 
 # The index zone of a cover: its upper part, where a DMST names its owner. What is below is medical and is not read.
-ZONE: Final = 0.45
+ZONE: Final = 0.5
 # A4 at 300 dpi: what Tesseract is trained for.
 WIDTH: Final = 2480
 _MOST_PIXELS: Final = WIDTH * 2200
@@ -97,7 +97,7 @@ def _lines(table: str) -> Iterator[Line]:
     """The TSV of Tesseract: a row for each word, with its block, paragraph and line, its box and its confidence."""
     where: tuple[str, ...] | None = None
     line: list[Word] = []
-    right = 0
+    right = tall = 0
     for row in table.splitlines()[1 : _MOST_WORDS * 2]:
         cells = row.split("\t", _COLUMNS - 1)
         if len(cells) < _COLUMNS or cells[0] != _WORD_LEVEL or not cells[-1].strip():
@@ -110,8 +110,8 @@ def _lines(table: str) -> Iterator[Line]:
         if tuple(cells[1:5]) != where:
             if line:
                 yield line
-            where, line, right = tuple(cells[1:5]), [], left
-        line.append(Word(cells[-1].strip(), confidence, max(0.0, (left - right) / max(1, height))))
-        right = left + width
+            where, line, right, tall = tuple(cells[1:5]), [], left, 0
+        line.append(Word(cells[-1].strip(), confidence, max(0.0, (left - right) / max(1, height, tall))))
+        right, tall = left + width, height
     if line:
         yield line
