@@ -15,7 +15,7 @@ NAMED = {
 }
 FULL = {"lots": (), "reads": ()}
 ALONE = frozenset(
-    {"lots", "reads", "index_shapes", "bulk", "binaries", "crash", "full_text", "audit", "tokens", "rights"}
+    {"lots", "reads", "index_shapes", "bulk", "binaries", "crash", "full_text", "audit", "tokens", "rights", "covers"}
 )
 QUICK = {
     "lots": ("--documents", "400", "--json", "bench/results/quick/lots.json"),

@@ -169,7 +169,9 @@ def test_with_a_reading_alone_nobody_is_ever_certain(read: CoverReading, registe
 
 
 @given(folders, readings, registers)
-def test_a_reading_never_makes_certain_what_was_not(folder: Evidence, read: CoverReading, register: list[Known]) -> None:
+def test_a_reading_never_makes_certain_what_was_not(
+    folder: Evidence, read: CoverReading, register: list[Known]
+) -> None:
     """And what stays certain is still the same person; whoever was a candidate stays one, in the same place."""
     without, told = match(folder, register), decided(replace(folder, read=read), register)
     if isinstance(told, Certain):

@@ -64,6 +64,53 @@ def test_a_code_is_told_once_though_it_is_found_twice() -> None:
     assert len(read_codes(COVER, 1)) == 2
 
 
+@pytest.mark.parametrize("turned", [2, 8, 15, 45, 135])
+def test_a_label_stuck_on_askew_is_read(turned: int) -> None:
+    """By hand, on a folder that went through straight or not."""
+    code = symbol(ADA, zxingcpp.BarcodeFormat.DataMatrix, 4)
+    label = code.rotate(turned, expand=True, fillcolor=255, resample=Image.Resampling.BICUBIC)
+    assert read_codes(page_with((label, (1900, 150))), 1) == (PageCode(1, "datamatrix", ADA),)
+
+
+def test_a_datamatrix_of_two_pixels_a_cell_and_one_at_200_dpi_are_read() -> None:
+    """The smallest that the guide allows, and the coarsest scan that a convention does."""
+    small = page_with((symbol(ADA, zxingcpp.BarcodeFormat.DataMatrix, 2), (2000, 200)))
+    assert read_codes(small, 1) == (PageCode(1, "datamatrix", ADA),)
+    coarse = COVER.resize((1654, 2339), Image.Resampling.LANCZOS)
+    assert PageCode(1, "datamatrix", ADA) in read_codes(coarse, 1)
+
+
+def test_a_stained_datamatrix_is_mended_or_not_believed() -> None:
+    """Reed-Solomon (ECC 200) mends a stain of an eighth of it; of one that is half gone nothing is told."""
+    stained = symbol(ADA, zxingcpp.BarcodeFormat.DataMatrix, 4)
+    ImageDraw.Draw(stained).ellipse((60, 60, 108, 108), fill=0)
+    assert read_codes(page_with((stained, (2000, 200))), 1) == (PageCode(1, "datamatrix", ADA),)
+    ImageDraw.Draw(stained).rectangle((0, 0, stained.width // 2, stained.height), fill=255)
+    assert read_codes(page_with((stained, (2000, 200))), 1) == ()
+
+
+@pytest.mark.parametrize("second", [(1720, 200), (2000, 380), (200, 3000)], ids=["beside", "below", "far"])
+def test_two_datamatrices_on_a_page_are_both_told(second: tuple[int, int]) -> None:
+    """The page of one worker stapled to that of another: both are needed to see it (E13)."""
+    other = ADA.replace("LOVELACE", "BYRON")
+    kind = zxingcpp.BarcodeFormat.DataMatrix
+    page = page_with((symbol(ADA, kind, 4), (2000, 200)), (symbol(other, kind, 4), second))
+    assert {code.text for code in read_codes(page, 1)} == {ADA, other}
+
+
+@pytest.mark.parametrize(("arc", "known"), [("8", True), ("9", True), ("10", True), ("11", True), ("12", False)])
+def test_each_oid_of_the_matricule_is_read_as_it_is(arc: str, known: bool) -> None:
+    """Test (.10) and demonstration (.11) identities are read too: matching keeps them from real workers."""
+    text = ADA.replace("213.1.4.8\x1d", f"213.1.4.{arc}" + ("" if len(arc) > 1 else "\x1d"))
+    if known:
+        traits = parse_datamatrix_ins(text)
+        assert traits is not None
+        assert traits.oid == f"1.2.250.1.213.1.4.{arc}"
+    else:
+        with pytest.raises(ValueError, match="S2"):
+            parse_datamatrix_ins(text)
+
+
 def test_a_page_of_writing_has_no_code() -> None:
     """Lines of text are not taken for codes."""
     assert read_codes(page_with(), 1) == ()
