@@ -65,7 +65,7 @@ async def test_the_words_of_a_cover_hold_back_and_propose_and_attach_nothing(
         assert proposed.evidence
         assert [one["for"] for one in proposed.evidence["candidates"]] == [["cover-proposes"]]
 
-        again = delivered(provider, tmp_path, HIM, replaces_lot="LOT_20261015_C07_0001")
+        again = delivered(provider, tmp_path, [*HIM, ("Sexe :", "M")], replaces_lot="LOT_20261015_C07_0001")
         certain = await received(service, again)
         assert (certain.state, certain.patient_id) == ("accepted", first["patient"])
         assert certain.evidence
