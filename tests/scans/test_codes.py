@@ -81,7 +81,7 @@ def test_a_datamatrix_of_two_pixels_a_cell_and_one_at_200_dpi_are_read() -> None
 
 
 def test_a_stained_datamatrix_is_mended_or_not_believed() -> None:
-    """Reed-Solomon (ECC 200) mends a stain of an eighth of it; of one that is half gone nothing is told."""
+    """Reed-Solomon (ECC 200) mends a stain of 8 % of it; of one that is half gone nothing is told."""
     stained = symbol(ADA, zxingcpp.BarcodeFormat.DataMatrix, 4)
     ImageDraw.Draw(stained).ellipse((60, 60, 108, 108), fill=0)
     assert read_codes(page_with((stained, (2000, 200))), 1) == (PageCode(1, "datamatrix", ADA),)
