@@ -25,7 +25,7 @@ from rapidfuzz.distance import Levenshtein
 
 from fhir_server.identity.matching import Certain, Known
 from fhir_server.identity.reading import with_reading
-from fhir_server.identity.traits import TraitsIns
+from fhir_server.linkage.traits import TraitsIns
 from fhir_server.scans import ocr
 from fhir_server.scans.cover import CoverReading, read_cover
 from fhir_server.scans.rendition import first_page

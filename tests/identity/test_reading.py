@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fhir_server.identity.matching import REASONS, Certain, Doubtful, Evidence, Known, Match, Scored, Unknown, match
 from fhir_server.identity.reading import with_reading
-from fhir_server.identity.traits import TraitsIns
+from fhir_server.linkage.traits import TraitsIns
 from fhir_server.scans.cover import CoverReading, ReadField
 
 ANNE = TraitsIns(
