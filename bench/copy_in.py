@@ -4,6 +4,7 @@ The proportions are those of an archive (docs/adr/0003): 70 % DocumentReference,
 of the documents belong to one patient in a hundred. Types and authors fall in frequency with their rank.
 """
 
+import hashlib
 import os
 import random
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from bench.ours import as_owner
 from bench.rest import resources
 from bench.rest.resources import Resource
 from fhir_server.r4.resource_types import TYPE_NUMBER
+from fhir_server.store import candidates
 from fhir_server.store.search_index import IndexRows, own_hash, rows_of
 
 SEED: Final = 20261122
@@ -39,6 +41,8 @@ INDEX: Final = {
     "words": ("word", ("param", "folded"), ("int4", "text")),
     "measures": ("measure", ("h", "low", "high"), ("int8", "numeric", "numeric")),
     "places": ("place", ("latitude", "longitude"), ("float8", "float8")),
+    "centres": ("worker_centre", ("worker", "centre"), ("int8", "text")),
+    "identities": ("identity_key", ("k",), ("int8",)),
 }
 NOT_MADE: Final = frozenset({"narratives", "contents", "oppositions"})
 """Rows that none of these resources has."""
@@ -174,8 +178,18 @@ def _copy_chunk(dsn: str, archive: Archive, numbers: range, lot: bool) -> None:
         connection.execute("set local synchronous_commit = off")
         names, kinds = [name for name, _ in RESOURCE], [kind for _, kind in RESOURCE]
         _copy(connection, "resource", names, kinds, rows["resource"])
+        rows["identity_key"] = list(_keyed(connection, rows["identity_key"]))
         for table, columns, types in INDEX.values():
             _copy(connection, table, (*columns, "rid"), (*types, "int8"), sorted(rows[table]))
+
+
+def _keyed(connection: psycopg.Connection[Any], rows: list[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    """Parts of identities under the secret of the service, as the server keeps them (`store/queries`, `keyed`)."""
+    found = connection.execute("select key from server_key where purpose = %s", (candidates.SECRET,)).fetchone()
+    assert found, "the server has started once"
+    for part, rid in rows:
+        digest = hashlib.sha256(found[0] + part.to_bytes(8, "big", signed=True)).digest()
+        yield int.from_bytes(digest[:8], "big", signed=True), rid
 
 
 def _flat(values: Any, number: int) -> Iterator[tuple[Any, ...]]:

@@ -225,6 +225,7 @@ class Dispatcher:
                 to_provenance(
                     stable_id("provenance", "transmit", delivery.delivery_id),
                     document_reference_id=delivery.document_reference_id,
+                    patient_id=delivery.patient_id,
                     recipient=delivery.recipient,
                     sha256=envelope.content.sha256,
                     at=now,

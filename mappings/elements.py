@@ -7,6 +7,8 @@ https://hl7.org/fhir/R4/datatypes.html - FHIR JSON has no empty values, so absen
 from datetime import UTC, datetime
 from typing import Any
 
+from terminology import systems
+
 Element = dict[str, Any]
 
 
@@ -41,6 +43,11 @@ def reference(
 ) -> Element:
     """A Reference: literal (`to` such as `Patient/1` or `#author`), logical (`identified`), or both."""
     return present(reference=to, type=type_, identifier=identified, display=display)
+
+
+def in_the_record_of(patient: Element) -> list[Element]:
+    """The extensions of a Provenance that say in whose record it is (`patient` a Reference): rights are asked by it."""
+    return [{"url": systems.PROVENANCE_PATIENT, "valueReference": patient}]
 
 
 def instant(moment: datetime) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from mappings.elements import Element, coding, concept, identifier, instant, present, reference
+from mappings.elements import Element, coding, concept, identifier, in_the_record_of, instant, present, reference
 from mappings.scanned_document import SOURCE_PATIENT
 from terminology import systems
 
@@ -42,6 +42,25 @@ def withheld(resource: Mapping[str, Any]) -> Element:
         return dict(resource)
     meta = resource.get("meta", {})
     return {**resource, "meta": {**meta, "security": [*meta.get("security", []), UNFILED]}}
+
+
+def proof_taken_out(provenance: Mapping[str, Any]) -> Element:
+    """A Provenance of documents that are in nobody's record any more."""
+    left = withheld(provenance)
+    more = [one for one in left.pop("extension", []) if one.get("url") != systems.PROVENANCE_PATIENT]
+    return {**left, **present(extension=more)}
+
+
+def proof_filed_again(provenance: Mapping[str, Any], patient: Element) -> Element:
+    """The same, of documents that are in the record of this `patient` (a Reference) now."""
+    kept = shown(proof_taken_out(provenance))
+    return {**kept, "extension": [*kept.get("extension", []), *in_the_record_of(patient)]}
+
+
+def tells_of_a_filing(provenance: Mapping[str, Any]) -> bool:
+    """Whether it says that documents were put into a record: true once, and not of the next one."""
+    codes = [one.get("code") for one in provenance.get("activity", {}).get("coding", [])]
+    return "link" in codes
 
 
 def shown(resource: Mapping[str, Any]) -> Element:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from mappings.access_facts import NON_TRANSMISSIBLE, QUARANTINE, WITHHELD
-from mappings.elements import Element, coding, concept, identifier, instant, present, reference
+from mappings.elements import Element, coding, concept, identifier, in_the_record_of, instant, present, reference
 from mappings.scanned_document import format_of, unique_id
 from terminology import systems
 
@@ -136,6 +136,7 @@ def provenance(of: Redaction, document: Mapping[str, Any]) -> Element:
         resourceType="Provenance",
         id=of.provenance_id,
         meta=present(tag=[*headings, *document.get("meta", {}).get("tag", [])]),
+        extension=in_the_record_of(document["subject"]),
         target=[reference(f"DocumentReference/{of.document_id}")],
         occurredDateTime=instant(of.at),
         recorded=instant(of.at),

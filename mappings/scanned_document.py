@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import quote
 
-from mappings.elements import Element, coding, concept, identifier, instant, present, reference
+from mappings.elements import Element, coding, concept, identifier, in_the_record_of, instant, present, reference
 from mappings.nomenclature import CATEGORIES, TO_QUALIFY, DocumentKind
 from mappings.organization import SPST, siret
 from mappings.practitioner import OCCUPATIONAL_PHYSICIAN
@@ -275,6 +275,7 @@ def _provenance(
     return present(
         resourceType="Provenance",
         id=context.provenance_id(step),
+        extension=in_the_record_of(reference(f"Patient/{context.patient_id}")),
         target=[reference(target) for target in targets],
         **happened,
         recorded=instant(context.attached_at),

@@ -71,6 +71,8 @@ SHA-1.
 EXTENSION_LAST_VISIT: Final = f"{OWN}/StructureDefinition/last-visit"
 """On Patient: day of the last visit in this service (valueDate); the forty years of R4624-45-9 run from it.
 """
+PROVENANCE_PATIENT: Final = "http://hl7.org/fhir/5.0/StructureDefinition/extension-Provenance.patient"
+"""On Provenance: in whose record it is (valueReference). R4 has no such element; R5 does."""
 EXTENSION_PAGES: Final = f"{OWN}/StructureDefinition/pages"
 """On Attachment: number of pages (valuePositiveInt). R4 has no such element; R5 does."""
 

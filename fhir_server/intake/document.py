@@ -20,6 +20,7 @@ from fhir_server.consent.decide import ON_REQUEST
 from fhir_server.identity.decisions import grounds_of
 from fhir_server.identity.matching import Certain, Doubtful, Evidence, Match, Scored
 from fhir_server.identity.resolve import Resolver
+from fhir_server.intake.proofs import proofs_of
 from fhir_server.intake.register import centre_id_of
 from fhir_server.linkage.grade import explained
 from fhir_server.linkage.traits import TraitsIns
@@ -62,7 +63,8 @@ from fhir_server.store.scan_lots import (
     settle_folder,
     withdraw_from_review,
 )
-from mappings.filing import filed_again, is_unfiled, shown
+from mappings.elements import reference
+from mappings.filing import filed_again, is_unfiled, proof_filed_again, shown, tells_of_a_filing
 from mappings.nomenclature import kind_of, kinds
 from mappings.organization import centre
 from mappings.scan_lot_list import scan_lot_list
@@ -420,7 +422,7 @@ class DocumentIntake:
         blobs = {d.binary_id: d for d in documents}
         incoming: list[Incoming] = []
         records = _flagged(records_of_folder(context, documents), documents, filing.flagged)
-        changed = await self._filed_before(records) if filing.number else {}
+        changed = await self._filed_before(records, reference(f"Patient/{row.patient_id}")) if filing.number else {}
         for resource in records:
             known = changed.pop((resource["resourceType"], resource["id"]), None)
             if known and resource["resourceType"] == "Binary":  # its bytes are there, and it tells of nobody
@@ -487,7 +489,7 @@ class DocumentIntake:
             checked.append(one if his else replace(one, replaces=None))
         return checked
 
-    async def _filed_before(self, records: Sequence[Resource]) -> dict[tuple[str, str], Resource]:
+    async def _filed_before(self, records: Sequence[Resource], patient: Resource) -> dict[tuple[str, str], Resource]:
         """Of records that are made anew those that are there, taken out of a record: as they are filed again. With them
         what was made of the documents meanwhile.
         """
@@ -497,19 +499,26 @@ class DocumentIntake:
         again: dict[tuple[str, str], Resource] = {}
         for one in stored:
             key = (one["resourceType"], one["id"])
-            again[key] = shown(one) if key[0] in ("Provenance", "Binary") else filed_again(one, fresh[key])
+            if key[0] == "Provenance":
+                again[key] = proof_filed_again(one, patient)
+            else:
+                again[key] = shown(one) if key[0] == "Binary" else filed_again(one, fresh[key])
         documents = [key[1] for key in fresh if key[0] == "DocumentReference"]
         first = ("DocumentReference", documents[0])
         for one in await made_of(self._archive, self._events, documents):
             if is_unfiled(one) and ("DocumentReference", one["id"]) not in again:
                 original = fresh.get(("DocumentReference", _original_of(one, documents))) or fresh[first]
                 again["DocumentReference", one["id"]] = filed_again(one, original)
+        for proof in await proofs_of(self._archive, [key[1] for key in again if key[0] == "DocumentReference"]):
+            one = orjson.loads(proof.doc or b"{}")
+            if is_unfiled(one) and not tells_of_a_filing(one) and ("Provenance", one["id"]) not in again:
+                again["Provenance", one["id"]] = proof_filed_again(one, patient)
         return again
 
     async def _doctor(self, patient: Resource) -> Resource | None:
         """The role of the worker's doctor, which the DocumentReference contains as its author."""
-        for reference in patient.get("generalPractitioner", []):
-            target = str(reference.get("reference", ""))
+        for doctor in patient.get("generalPractitioner", []):
+            target = str(doctor.get("reference", ""))
             if target.startswith("PractitionerRole/"):
                 stored = await self._archive.resources.read(
                     TYPE_NUMBER["PractitionerRole"], target.removeprefix("PractitionerRole/")

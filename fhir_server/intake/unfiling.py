@@ -13,6 +13,7 @@ import orjson
 
 from fhir_server.caller import service
 from fhir_server.intake.document import made_of
+from fhir_server.intake.proofs import proofs_of
 from fhir_server.outcomes import Conflict, VersionConflict
 from fhir_server.r4.resource_types import TYPE_NAME, TYPE_NUMBER
 from fhir_server.records.identifiers import service_id_of, stable_id
@@ -38,7 +39,7 @@ from fhir_server.store.identity_events import (
 from fhir_server.store.outbox_rows import DeliveryRow
 from fhir_server.store.resources import Stored
 from fhir_server.store.scan_lots import ScanLots
-from mappings.filing import Decided, detachment, removal, taken_out, withheld
+from mappings.filing import Decided, detachment, proof_taken_out, removal, taken_out
 
 NOT_FILED: Final = "not-filed"
 ATTEMPTS: Final = 3
@@ -67,6 +68,7 @@ class _Found:
 
     documents: list[str]
     keys: list[tuple[int, str]]
+    proofs: list[tuple[int, str]]
     incoming: list[Incoming]
     provenances: tuple[str, str]
     deliveries: list[DeliveryRow]
@@ -129,7 +131,7 @@ class Unfiling:
                 at=decided.at,
             )
             await move_documents(connection, lot, barcode, before="accepted", after="to-review")
-            await withhold_versions(connection, found.keys)
+            await withhold_versions(connection, [*found.keys, *found.proofs])
             moved = await withdraw_deliveries(connection, found.documents, reason=NOT_FILED, at=decided.at)
             if sorted((row.delivery_id, row.state) for row in moved) != sorted(
                 (row.delivery_id, row.state) for row in found.deliveries
@@ -167,7 +169,9 @@ class Unfiling:
         incoming += await self._replaced(list(parts.values()))
         steps = _steps(filed.lot, filed.barcode, documents, number)
         proofs = await self._read([(TYPE_NUMBER["Provenance"], one) for one in steps])
-        incoming += [_over(row, withheld(orjson.loads(row.doc))) for row in proofs if row.doc]
+        known = {row.id for row in proofs}
+        proofs += [one for one in await proofs_of(self._archive, documents, his) if one.id not in known]
+        incoming += [_over(row, proof_taken_out(orjson.loads(row.doc))) for row in proofs if row.doc]
         deliveries = [_stopped(row, decided.at) for row in await self._events.deliveries_of(documents)]
         custodian = service_id_of(self._settings)
         incoming += [incoming_from_dict(task_of(row, custodian_id=custodian), method="update") for row in deliveries]
@@ -178,7 +182,8 @@ class Unfiling:
         told = [removal(ids[0], decided, patient_id=filed.patient_id, filed_at=filed.at)]
         told += [detachment(ids[1], decided, targets=targets)] if targets else []
         incoming += [incoming_from_dict(one) for one in told]
-        return _Found(documents, [(row.type, row.id) for row in fiches], incoming, (ids[0], ids[1]), deliveries)
+        proven = [(row.type, row.id) for row in proofs]
+        return _Found(documents, [(row.type, row.id) for row in fiches], proven, incoming, (ids[0], ids[1]), deliveries)
 
     async def _read(self, keys: Sequence[tuple[int, str]]) -> list[Stored]:
         return await self._archive.resources.read_many(keys) if keys else []
