@@ -296,6 +296,17 @@ async def test_a_tail_that_was_cut_is_found_by_its_stamp(anchoring: Anchoring, a
     assert any("time stamp" in remark for remark in cut.remarks), "... but that no stamp is there"
 
 
+async def test_an_authority_that_never_answered_is_told_when_it_is_late(seals: AuditSeals, as_owner: Owner) -> None:
+    """The newest seal is of this minute on every running service: it must not excuse two days without any stamp."""
+    asked = Question(trust=[], every=DAY)
+    report = await verify(seals, asked)
+    assert (report.remarks, report.unproven) == (["no time stamp yet"], False)
+    as_owner("update access_seal set sealed = sealed - interval '3 days' where number = 1")
+    report = await verify(seals, asked)
+    assert report.unproven
+    assert any("should be one by now" in remark for remark in report.remarks)
+
+
 async def test_a_seal_that_was_noted_elsewhere_must_be_there(anchoring: Anchoring, as_owner: Owner) -> None:
     """Whoever keeps the newest seal outside the database sees what was cut with every stamp."""
     newest = await anchoring.seals.newest()
