@@ -2,14 +2,16 @@
 
 A client proves who it is by its secret, in the Authorization header or in the form, never in the URL; or it signs
 (SMART Backend Services). Failed attempts with secrets are counted per client and limited; a signature cannot be
-guessed.
+guessed. A secret that was right before is not stopped by the wrong ones of somebody else.
 """
 
 import asyncio
 import base64
 import binascii
+import hashlib
 import re
-from typing import Annotated
+from collections import OrderedDict
+from typing import Annotated, Final
 from urllib.parse import unquote
 
 from fastapi import APIRouter, Form, Header, Request
@@ -29,6 +31,29 @@ from fhir_server.store.transient import Transient
 _CLIENT_ID = re.compile(r"[0-9a-f]{16}")
 # Compared against when the client is unknown, so that a wrong name takes as long as a wrong secret.
 NOBODY = f"scrypt${bytes(16).hex()}${bytes(64).hex()}"
+MOST_PROVED: Final = 10_000
+
+
+class Proved:
+    """Secrets that were right, as hashes, in this process: without them whoever knows the name of a client could keep
+    it from tokens by guessing, and each of its requests would cost a scrypt. A new secret is another one.
+    """
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[bytes, None] = OrderedDict()
+
+    def has(self, kept: str, secret: str) -> bool:
+        return _digest(kept, secret) in self._kept
+
+    def add(self, kept: str, secret: str) -> None:
+        self._kept[_digest(kept, secret)] = None
+        if len(self._kept) > MOST_PROVED:
+            self._kept.popitem(last=False)
+
+
+def _digest(kept: str, secret: str) -> bytes:
+    """`kept` has a random salt, so a digest is of one client alone."""
+    return hashlib.sha256(f"{kept} {secret}".encode()).digest()
 
 
 def token_route(
@@ -40,6 +65,7 @@ def token_route(
     failures: Failures,
 ) -> APIRouter:
     router = APIRouter()
+    known = Proved()
 
     async def proved(client_id: str, secret: str, kind: str, assertion: str, authorization: str | None) -> Client:
         """The client of a request, by the one proof that it gives. Raises OAuthError."""
@@ -52,7 +78,7 @@ def token_route(
         given = _basic(authorization) if authorization else (client_id, secret)
         if given is None:
             raise OAuthError(401, "invalid_client")
-        return await _by_secret(clients, transient, *given, attempts=settings.token_attempts_per_minute)
+        return await _by_secret(clients, transient, known, *given, attempts=settings.token_attempts_per_minute)
 
     @router.post("/oauth2/token")
     async def give_token(
@@ -104,18 +130,21 @@ def _granted(client: Client, asked: str) -> list[str]:
 
 
 async def _by_secret(
-    clients: Clients, transient: Transient, client_id: str, client_secret: str, *, attempts: int
+    clients: Clients, transient: Transient, known: Proved, client_id: str, client_secret: str, *, attempts: int
 ) -> Client:
     """Raises OAuthError (invalid_client, slow_down)."""
     what = f"token:{client_id[:64]}"
-    if await transient.count(what) >= attempts:
-        raise OAuthError(429, "slow_down", headers={"Retry-After": "60"})
     client = await clients.find(client_id)
     kept = client.secret_hash if client else None
+    if client and kept and known.has(kept, client_secret):
+        return client
+    if await transient.count(what) >= attempts:
+        raise OAuthError(429, "slow_down", headers={"Retry-After": "60"})
     matches = await asyncio.to_thread(secret_matches, client_secret, kept or NOBODY)
     if client is None or kept is None or not matches:
         await transient.count(what, add=1)
         raise OAuthError(401, "invalid_client", headers={"WWW-Authenticate": "Basic"})
+    known.add(kept, client_secret)
     return client
 
 

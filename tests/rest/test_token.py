@@ -80,6 +80,20 @@ async def test_guessing_is_slowed_down(server: Server, anonymous: httpx.AsyncCli
     assert (await anonymous.post("/oauth2/token", data=GRANT, auth=(other.client_id, other.secret))).status_code == 200
 
 
+async def test_who_guesses_does_not_lock_out_who_knows(server: Server, anonymous: httpx.AsyncClient) -> None:
+    """The id of a client is no secret: a stranger who has it must not keep the client from its tokens."""
+    client = await server.client(EVERYTHING)
+
+    async def ask(secret: str) -> int:
+        return (await anonymous.post("/oauth2/token", data=GRANT, auth=(client.client_id, secret))).status_code
+
+    assert await ask(client.secret) == 200
+    assert 429 in [await ask("wrong") for _ in range(2 * ATTEMPTS + 1)]
+    assert await ask(client.secret) == 200
+    await Clients(server.database).disable(client.client_id)
+    assert await ask(client.secret) in (401, 429)
+
+
 async def test_right_secrets_are_not_counted(server: Server, anonymous: httpx.AsyncClient) -> None:
     """A busy client is not a guesser."""
     client = await server.client(EVERYTHING)
