@@ -94,13 +94,9 @@ class Transient:
             raise Unavailable("Redis, which holds the sessions, is out of reach") from None
 
     async def gathered(self, what: str) -> list[str]:
-        """The members of a set, which is kept no more. Raises Unavailable."""
-        key = f"{self._prefix}:set:{what}"
+        """The members of a set, in order. Raises Unavailable."""
         try:
-            async with self._redis.pipeline() as pipeline:
-                pipeline.smembers(key)
-                pipeline.delete(key)
-                members, _ = await pipeline.execute()
+            members = await self._redis.smembers(f"{self._prefix}:set:{what}")
         except (RedisError, OSError):
             raise Unavailable("Redis, which holds the sessions, is out of reach") from None
         return sorted(one.decode() if isinstance(one, bytes) else one for one in members)

@@ -7,7 +7,7 @@ sessions all end (`sub`). It opens nothing and is taken once.
 import hashlib
 import time
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from fhir_server.rest.oauth.provider import Provider
 from fhir_server.rest.oauth.signed import NotGood, audiences, check_times, look, verified
@@ -24,8 +24,15 @@ def names_of(claims: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(_name(kind, value) for kind in ("sid", "sub") if isinstance(value := claims.get(kind), str) and value)
 
 
-async def whom(provider: Provider, client_id: str, transient: Transient, token: str) -> str:
-    """The name under which sessions end: section 2.6. Raises NotGood, Unavailable."""
+class Logout(NamedTuple):
+    """The name under which sessions end, and that of the logout token itself."""
+
+    whom: str
+    token: str
+
+
+async def read(provider: Provider, client_id: str, transient: Transient, token: str) -> Logout:
+    """What a logout token says: section 2.6. `remember` it when it is done. Raises NotGood, Unavailable."""
     seen = look(token)
     if seen.type is not None and seen.type.lower() not in TYPES:
         raise NotGood("it is no logout token")
@@ -44,9 +51,17 @@ async def whom(provider: Provider, client_id: str, transient: Transient, token: 
     jti, names = claims.get("jti"), names_of(claims)
     if not isinstance(jti, str) or not jti or not names:
         raise NotGood("it has no jti, or names neither a session nor a person")
-    if not await transient.first_time(_name("jti", jti), int(LONGEST)):
+    logout = Logout(names[0], _name("jti", jti))
+    if await transient.kept(logout.token):
         raise NotGood("it was used before")
-    return names[0]
+    return logout
+
+
+async def remember(transient: Transient, logout: Logout) -> None:
+    """Its sessions have ended. Not before: a provider that got no answer sends the same token again, and must be able
+    to. Raises Unavailable.
+    """
+    await transient.keep(logout.token, b"1", int(LONGEST))
 
 
 def _name(kind: str, value: str) -> str:

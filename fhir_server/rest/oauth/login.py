@@ -285,12 +285,14 @@ def login_routes(login: Login, logins: Logins) -> APIRouter:
     async def ended_elsewhere(logout_token: Annotated[str, Form()] = "") -> Response:
         """The provider says that a session, or every session of somebody, is over: Back-Channel Logout 1.0."""
         try:
-            whom = await back_channel.whom(login.provider, login.client_id, login.sessions.transient, logout_token)
+            transient = login.sessions.transient
+            logout = await back_channel.read(login.provider, login.client_id, transient, logout_token)
         except NotGood as fault:
             answer = {"error": "invalid_request", "error_description": str(fault)}
             return JSONResponse(answer, 400, headers=NO_STORE)
-        for caller in await login.sessions.end_all(whom):
+        for caller in await login.sessions.end_all(logout.whom):
             await logins.ended(caller, BACK_CHANNEL)
+        await back_channel.remember(transient, logout)
         return Response(status_code=200, headers=NO_STORE)
 
     return router

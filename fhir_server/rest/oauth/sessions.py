@@ -70,7 +70,10 @@ class Sessions:
         return value, session
 
     async def end_all(self, known_as: str) -> list[Caller]:
-        """End the sessions that are known under a name; whose they were. Raises Unavailable."""
+        """End the sessions that are known under a name; whose they were. Interrupted, it can be done again.
+
+        Raises Unavailable.
+        """
         kept = [await self.transient.take(name) for name in await self.transient.gathered(known_as)]
         return [_read(one).caller for one in kept if one]
 

@@ -16,11 +16,12 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from fhir_server.caller import Caller
-from fhir_server.outcomes import BadParameter
+from fhir_server.outcomes import BadParameter, Unavailable
 from fhir_server.rest.oauth.login import LOGIN_COOKIE, login_of
 from fhir_server.rest.oauth.outbound import Outbound
 from fhir_server.rest.oauth.sessions import COOKIE, Sessions
 from fhir_server.settings import Settings
+from fhir_server.store.transient import Transient
 from terminology.systems import NUMERO_DOSSIER, SECURITY_TAG
 from tests.oauth import signer
 from tests.peers.oidc_provider import (
@@ -533,6 +534,27 @@ async def test_the_provider_ends_a_session(server: Server, psc: ProSanteConnect,
     assert [row for row in await logins(server, "interaction", "query") if row[0] == "logout"] == [
         ("logout", "reason=back-channel")
     ] * 2
+
+
+async def test_a_logout_that_was_interrupted_can_come_again(
+    server: Server, psc: ProSanteConnect, visitor: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis goes away between the token and the end of its sessions: what the provider sends again still ends them."""
+    sid = secrets.token_hex(8)
+    psc.id_token = {"sid": sid}
+    await log_in(visitor)
+    back, token = await browser(server), logout_token(psc, sid=sid)
+    with monkeypatch.context() as broken:
+
+        async def away(_transient: Transient, _what: str) -> bytes | None:
+            raise Unavailable("Redis is out of reach")
+
+        broken.setattr(Transient, "take", away)
+        assert (await back.post("/login/backchannel", data={"logout_token": token})).status_code == 503
+    assert (await visitor.get("/session")).status_code == 200
+    assert (await back.post("/login/backchannel", data={"logout_token": token})).status_code == 200
+    assert (await visitor.get("/session")).status_code == 401
+    assert (await back.post("/login/backchannel", data={"logout_token": token})).status_code == 400, "used before"
 
 
 @pytest.mark.parametrize(
