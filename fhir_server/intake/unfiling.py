@@ -100,6 +100,11 @@ class Unfiling:
             except VersionConflict as changed:
                 if attempt == ATTEMPTS:
                     raise Conflict("These documents are being changed; try again") from changed
+            except Conflict as refused:
+                now = await self._events.read(filed.event_id)
+                if now and now.undone_by:
+                    raise Conflict("Somebody else has undone this already") from refused
+                raise
         raise AssertionError("unreachable")
 
     async def _take_out(

@@ -415,6 +415,8 @@ async def test_two_who_decide_at_once(service: Parts, provider: Provider, client
         service.review.undo(ANNE, event), service.review.undo(PAUL, event), return_exceptions=True
     )
     assert sorted(type(one).__name__ for one in twice) == ["Conflict", "Undone"]
+    (late,) = [one for one in twice if isinstance(one, Conflict)]
+    assert "has undone this already" in late.diagnostics, "not the id of a Provenance that nobody asked about"
     both = await asyncio.gather(
         service.review.decide(ANNE, lot, "100000101", Decision("attach", CLAIRE)),
         service.review.decide(PAUL, lot, "100000101", Decision("attach", JULIEN)),
