@@ -39,6 +39,10 @@ _BESIDE: Final = (
 """What an image or form may carry that nobody sees: files, descriptions, private data of programs."""
 _SUBSET: Final = re.compile(r"/[A-Z]{6}\+")
 _DEEPEST: Final = 40
+_BROKEN: Final = (pikepdf.PdfError, OSError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError)
+"""What is raised on the way through a file whose objects are not what they should be: a text for a side of the page, a
+turn that is no number, a font whose name is no text.
+"""
 
 
 def without_pages(source: Path, target: Path, pages: Collection[int]) -> int:
@@ -63,7 +67,7 @@ def without_pages(source: Path, target: Path, pages: Collection[int]) -> int:
         os.replace(part, target)
     except pikepdf.PasswordError as error:
         raise BusinessRule("The PDF is encrypted: nothing can be taken out of it") from error
-    except (pikepdf.PdfError, OSError) as error:
+    except _BROKEN as error:
         raise BusinessRule("The PDF cannot be read") from error
     finally:
         part.unlink(missing_ok=True)
@@ -113,7 +117,7 @@ def _slimmed(page: Page) -> Dictionary | None:
     resources = _of(page.obj, "/Resources")
     try:
         slim["/Resources"] = _named(page, resources) if isinstance(resources, Dictionary) else Dictionary()
-    except (pikepdf.PdfError, ValueError, TypeError, KeyError):
+    except (pikepdf.PdfError, ValueError, TypeError, LookupError):
         return None
     return slim
 

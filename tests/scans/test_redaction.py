@@ -239,6 +239,38 @@ def test_what_cannot_be_taken_out(tmp_path: Path, pages: set[int], failure: type
     assert sorted(tmp_path.iterdir()) == [source]
 
 
+@pytest.mark.parametrize(
+    ("page", "content", "left"),
+    [
+        ("/Resources << /Font << /F1 << /Type /Font /BaseFont /X >> >> >>", "Tf", 1),
+        ("/CropBox [(a) 0 1 1] /Annots [<< /Type /Annot /Subtype /Stamp >>]", "", None),
+        ("/Rotate /x /Annots [<< /Type /Annot /Subtype /Stamp >>]", "", None),
+        ("/Rotate [90] /Annots [<< /Type /Annot /Subtype /Stamp >>]", "", None),
+        ("/Resources << /Font << /F1 << /Type /Font /BaseFont /a#e9#ff >> >> >>", "/F1 5 Tf", None),
+    ],
+)
+def test_a_page_whose_objects_are_not_what_they_should_be(
+    tmp_path: Path, page: str, content: str, left: int | None
+) -> None:
+    """Drawn or refused, and nothing is left behind: never a failure of the server."""
+    objects = [
+        "<< /Type /Catalog /Pages 2 0 R >>",
+        "<< /Type /Pages /Kids [3 0 R 4 0 R] /Count 2 >>",
+        f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 99 99] /Contents 5 0 R {page} >>",
+        "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 99 99] >>",
+        f"<< /Length {len(content)} >>\nstream\n{content}\nendstream",
+    ]
+    body = "".join(f"{number} 0 obj\n{one}\nendobj\n" for number, one in enumerate(objects, 1))
+    source, target = tmp_path / "in.pdf", tmp_path / "out.pdf"
+    source.write_text(f"%PDF-1.7\n{body}trailer << /Root 1 0 R >>\n%%EOF")
+    if left:
+        assert without_pages(source, target, {2}) == left
+        return
+    with pytest.raises(BusinessRule, match="cannot be read"):
+        without_pages(source, target, {2})
+    assert sorted(tmp_path.iterdir()) == [source]
+
+
 def test_what_is_no_pdf_or_is_locked_is_refused(tmp_path: Path) -> None:
     """Nothing is guessed of a file that cannot be read."""
     target = tmp_path / "out.pdf"
