@@ -25,7 +25,7 @@ class Network(Outbound):
     def __init__(self) -> None:
         self.away, self.asked = False, 0
 
-    async def get_json(self, url: str) -> Any:
+    async def get_json(self, url: str, *, bearer: str | None = None) -> Any:
         assert url == f"{ISSUER}/.well-known/openid-configuration"
         self.asked += 1
         await asyncio.sleep(0)
