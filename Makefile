@@ -9,7 +9,7 @@ ARGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/bytecode
 
-.PHONY: help setup demo test check lint types imports format lock bench clean
+.PHONY: help setup demo test check lint types imports format lock bench audit clean
 
 help: ## List the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,10 @@ test: $(STAMP) ## The whole test suite (ARGS are given to pytest)
 	@$(BIN)/python -m pytest -q $(if $(ARGS),,-n 2 --dist loadfile) $(ARGS)
 
 check: lint types imports ## Style, types and import rules
+
+audit: ## Known vulnerabilities of what is pinned; asks the advisories of PyPI, in a virtual environment of its own
+	@test -x .audit/bin/pip-audit || { python3 -m venv .audit && .audit/bin/pip install -q pip-audit; }
+	@.audit/bin/pip-audit --no-deps --disable-pip -r requirements.lock
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .
