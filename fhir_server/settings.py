@@ -181,6 +181,12 @@ class Settings(BaseSettings):
     keep_done_days: int = Field(
         default=0, ge=0, description="Days for which received lots stay in `done/`; 0 for ever."
     )
+    index_zone: str = Field(
+        default="0 0 1 0.53",
+        pattern=r"^(0|1|0?\.\d+)( (0|1|0?\.\d+)){3}$",
+        description="Left, top, right and bottom of the index zone of a cover page, as parts of its width and height.",
+    )
+    review_hours: int = Field(default=72, ge=1, description="Age from which a folder in the review queue is late.")
     watch_seconds: float = Field(default=5.0, gt=0, description="Pause between two looks into the drop folder.")
     seal: Literal["required", "optional"] = Field(default="required", description="Is an unsealed lot refused?")
     timestamp: Literal["required", "optional"] = Field(
@@ -283,6 +289,20 @@ class Settings(BaseSettings):
     def public_base(self) -> str:
         """The FHIR base that links and fullUrls carry, without a slash at the end."""
         return (self.base_url or f"http://{self.host}:{self.port}/fhir").rstrip("/")
+
+    @cached_property
+    def index_zone_parts(self) -> tuple[float, float, float, float]:
+        """The zone as left, top, right and bottom."""
+        left, top, right, bottom = map(float, self.index_zone.split())
+        return left, top, right, bottom
+
+    @field_validator("index_zone")
+    @classmethod
+    def _zone(cls, text: str) -> str:
+        left, top, right, bottom = map(float, text.split())
+        if left >= right or top >= bottom:
+            raise ValueError("left is before right, and top before bottom")
+        return text
 
     @field_validator("trusted_proxies")
     @classmethod

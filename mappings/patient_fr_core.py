@@ -70,6 +70,15 @@ class PatientIdentity:
     last_visit: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Employment:
+    """Where a stored Patient works, and the id of the Organization that follows him."""
+
+    employer_name: str | None
+    employer_siret: str | None
+    organization_id: str | None
+
+
 # OID -> (code of fr-core-cs-v2-0203, use): the slices of fr-core-patient-ins
 _INS_SLICES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
@@ -302,4 +311,15 @@ def has_qualified_identifier(patient: Mapping[str, Any], system: str, value: str
         and number.get("use") != "old"
         and "end" not in number.get("period", {})
         for number in patient.get("identifier", [])
+    )
+
+
+def employment_of(patient: Mapping[str, Any]) -> Employment:
+    """The employer, and who is in charge, of a Patient as `to_patient` writes them."""
+    contacts: list[Element] = patient.get("contact", [])
+    employer: Element = next((one["organization"] for one in contacts if one.get("organization")), {})
+    number = employer.get("identifier", {}).get("value")
+    organization = str(patient.get("managingOrganization", {}).get("reference", ""))
+    return Employment(
+        employer.get("display"), number, organization.removeprefix("Organization/") or None
     )

@@ -4,7 +4,7 @@ dmst.md scenarios A3, A4, A9; docs/review.md. Each look and each decision leaves
 stays; who decides holds the folder, so of two persons one wins, and the other is told.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -26,6 +26,7 @@ from fhir_server.identity.decisions import (
 from fhir_server.intake.document import DocumentIntake, Filing, duplicates
 from fhir_server.intake.unfiling import Undone, Unfiling, held_as_filed
 from fhir_server.outcomes import BadParameter, BusinessRule, Conflict, Forbidden, NotFound
+from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.records import audit
 from fhir_server.records.identifiers import service_id_of
 from fhir_server.records.read import Archive
@@ -46,20 +47,33 @@ from fhir_server.store.identity_events import (
     Kind,
     NewEvent,
     PlaceInQueue,
+    WaitingCount,
     WaitingFolder,
     add_event,
     hold_folder,
+    in_force,
     move_documents,
     set_folder,
 )
 from fhir_server.store.scan_lots import DocumentRow, FolderRow, ScanLots
 from mappings.filing import Decided
-from mappings.patient_fr_core import PatientIdentity, identity_of
+from mappings.patient_fr_core import Employment, PatientIdentity, employment_of, identity_of
 
 MOST_ON_A_PAGE: Final = 200
 LOOKED_AGAIN_AT_ONCE: Final = 200
 TOLD_TO_PROVIDER: Final = {"code": "E13", "path": None, "detail": "a person saw several workers in this folder"}
 _UNDOABLE: Final = frozenset({"attach", "not-this-worker", "not-in-register", "several-workers", "non-transmissible"})
+_SETTLED_AS: Final[Mapping[str, frozenset[str]]] = {
+    "attach": frozenset({"attach", "second-opinion-asked"}),
+    "ask-second-opinion": frozenset({"second-opinion-asked"}),
+    "confirm": frozenset({"second-opinion-given"}),
+    "disagree": frozenset({"second-opinion-given"}),
+    **{
+        kind: frozenset({kind})
+        for kind in ("not-this-worker", "not-in-register", "back-to-review", "several-workers", "non-transmissible")
+    },
+}
+"""Kind of a decision -> kinds of the event that it appends first."""
 _WHOLE: Final = {"none": 0, "index": 1, "whole": 2}
 
 
@@ -93,6 +107,9 @@ class Candidate:
     identity: PatientIdentity | None
     grounds: Mapping[str, Any]
     second_opinion: tuple[str, ...]
+    employment: Employment | None = None
+    centre: str | None = None
+    """Name of the Organization that follows him."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +122,8 @@ class Item:
 
     lot: str
     barcode: str
+    centre: str
+    received: datetime
     state: str
     revision: int
     sees: str
@@ -193,6 +212,11 @@ class Review:
         last = page[-1] if len(found) > count else None
         return Queue(tuple(page), PlaceInQueue(last.updated, last.lot, last.barcode) if last else None)
 
+    async def counts(self, caller: Caller) -> tuple[WaitingCount, ...]:
+        """How many folders wait, by state, centre and codes. Raises Forbidden."""
+        await self._must(caller, "index", "search-type", new_id(), None)
+        return tuple(await self._events.counts())
+
     async def item(self, caller: Caller, lot: str, barcode: str) -> Item:
         """One folder that waits, with the workers who could be its owner; each of them who is shown is traced.
 
@@ -211,21 +235,22 @@ class Review:
         proposal = _proposal(folder, events)
         if proposal and proposal.patient_id and proposal.patient_id not in ids:
             ids.append(proposal.patient_id)
-        known = await self._identities(caller, ids, request_id)
+        known = await self._workers(caller, ids, request_id)
+        centres = await self._centres(known.values())
         await self._archive.accesses.append(_look(caller, "read", request_id, folder.list_id))
         reasons = tuple((folder.evidence or {}).get("reasons", ()))
-        candidates = [
-            Candidate(
-                one,
-                known.get(one),
-                grounds := candidate_of(folder.evidence, one) or {},
-                self._second(known.get(one), reasons, grounds, dismissed),
-            )
-            for one in ids
-        ]
+        candidates: list[Candidate] = []
+        for one in ids:
+            identity, employment = known.get(one, (None, None))
+            grounds = candidate_of(folder.evidence, one) or {}
+            second = self._second(identity, reasons, grounds, dismissed)
+            centre = centres.get(employment.organization_id or "") if employment else None
+            candidates.append(Candidate(one, identity, grounds, second, employment, centre))
         return Item(
             lot=lot,
             barcode=barcode,
+            centre=facts.manifest.centre,
+            received=facts.received_at,
             state=folder.state,
             revision=events[-1].event_id if events else 0,
             sees=caller.review,
@@ -262,6 +287,19 @@ class Review:
         events = await self._events.of_folder(lot, barcode)
         case = _Case(caller, person, lot, barcode, folder, events, decision, reason, request_id)
         return await self._steps()[decision.kind](case)
+
+    async def settled(self, caller: Caller, lot: str, barcode: str, decision: Decision) -> Event | None:
+        """The event of this decision of this person, where it took effect already: a form that was sent twice.
+
+        None where the folder has it not, or somebody decided before. Needs `seen`.
+        """
+        if caller.review == "none" or not caller.professional or decision.seen is None:
+            return None
+        since = [one for one in await self._events.of_folder(lot, barcode) if one.event_id > decision.seen]
+        first = since[0] if since else None
+        if first is None or first.kind not in _SETTLED_AS[decision.kind] or first.decided_by != caller.professional:
+            return None
+        return first if decision.patient_id in (None, first.patient_id) else None
 
     async def undo(
         self, caller: Caller, event_id: int, reason: str | None = None, *, note: str | None = None
@@ -579,11 +617,18 @@ class Review:
             raise BusinessRule("This identity is not in use any more (active: false)")
         return identity
 
-    async def _identities(
+    async def _workers(
         self, caller: Caller, patient_ids: Sequence[str], request_id: str
-    ) -> dict[str, PatientIdentity]:
+    ) -> dict[str, tuple[PatientIdentity, Employment]]:
         found = await self._archive.read_referred(caller, [("Patient", one) for one in patient_ids], request_id)
-        return {key[1]: identity_of(orjson.loads(stored.doc)) for key, stored in found.items() if stored.doc}
+        patients = {key[1]: orjson.loads(stored.doc) for key, stored in found.items() if stored.doc}
+        return {one: (identity_of(patient), employment_of(patient)) for one, patient in patients.items()}
+
+    async def _centres(self, workers: Iterable[tuple[PatientIdentity, Employment]]) -> dict[str, str]:
+        """Names of the organizations that follow these workers."""
+        ids = sorted({work.organization_id for _, work in workers if work.organization_id})
+        rows = await self._archive.resources.read_many([(TYPE_NUMBER["Organization"], one) for one in ids])
+        return {row.id: str(orjson.loads(row.doc).get("name", "")) for row in rows if row.doc}
 
     async def _tell_lot(self, lot: str, barcode: str) -> None:
         """The List of the lot has the folders that are attached now."""
@@ -637,18 +682,14 @@ def _facts(folder: FolderRow, patient_id: str | None) -> dict[str, Any]:
     }
 
 
-def _in_force(events: Sequence[Event], kind: str) -> list[Event]:
-    return [event for event in events if event.kind == kind and event.undone_by is None]
-
-
 def _dismissed(events: Sequence[Event]) -> frozenset[str]:
-    return frozenset(event.patient_id for event in _in_force(events, "not-this-worker") if event.patient_id)
+    return frozenset(event.patient_id for event in in_force(events, "not-this-worker") if event.patient_id)
 
 
 def _flagged(events: Sequence[Event]) -> dict[str, tuple[int, ...]]:
     """Documents with the pages that are non-transmissible; none is all of them, and stays all of them."""
     flagged: dict[str, tuple[int, ...]] = {}
-    for event in _in_force(events, "non-transmissible"):
+    for event in in_force(events, "non-transmissible"):
         for document, pages in event.explanation.get("documents", {}).items():
             before = flagged.get(document)
             whole = not pages or before == ()

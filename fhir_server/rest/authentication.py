@@ -8,6 +8,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from fhir_server.caller import Caller
@@ -15,7 +16,7 @@ from fhir_server.outcomes import Unauthenticated
 from fhir_server.rest.oauth.bearer import Bearer
 from fhir_server.rest.oauth.certificates import Certificates
 from fhir_server.rest.oauth.issuer import Issuer
-from fhir_server.rest.oauth.sessions import Sessions, has_session
+from fhir_server.rest.oauth.sessions import COOKIE, Session, Sessions, cookie, has_session
 from fhir_server.rest.standings import Standings
 from fhir_server.store.clients import Clients
 
@@ -80,6 +81,17 @@ class Authentication:
             self._standings.forget(person)
         for key in [key for key, (_, one) in self._remembered.items() if one.caller.person == person]:
             del self._remembered[key]
+
+    async def visit(self, scope: Mapping[str, Any]) -> Session | None:
+        """The session of a browser, with the caller as he stands now, for pages whose forms repeat its CSRF token.
+
+        None where there is no session, or not any more. Raises Unavailable.
+        """
+        value = cookie(scope, COOKIE)
+        session = await self._sessions.find(value) if self._sessions and value else None
+        if session is None or self._standings is None:
+            return session
+        return replace(session, caller=(await self._standings.kept(session.caller, session.claims)).caller)
 
     async def _bearer(self, token: str) -> Bearer:
         """Tokens of this server have no dots, and those of an issuer that it does not introspect have two."""

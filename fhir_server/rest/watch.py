@@ -33,6 +33,8 @@ BESIDE: Final = {
     "/openapi.json": "docs",
     "/docs": "docs",
 }
+CONSOLE: Final = "console"
+"""All its pages, whose paths name a folder in a sealed word."""
 # Asked every few seconds by machines: counted, and told in the log only to those who debug.
 SILENT: Final = frozenset({"health", "metrics"})
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -98,7 +100,7 @@ class Watch:
         try:
             await app(scope, receive, send_with_headers)
         finally:
-            interaction = BESIDE.get(scope["path"], UNKNOWN)
+            interaction = CONSOLE if scope["path"].startswith(f"/{CONSOLE}") else BESIDE.get(scope["path"], UNKNOWN)
             self._ends(began, request_id, scope["method"], interaction, "", status, None)
 
     def _ends(

@@ -76,11 +76,19 @@ def first_page_png(path: Path, width: int = 1000) -> bytes:
 
 def first_page(path: Path, width: int, *, grey: bool = False) -> Image.Image:
     """The same as a picture, in RGB or grey. Raises BusinessRule when the document cannot be opened or drawn."""
+    return picture_of_page(path, 0, width=width, grey=grey)
+
+
+def picture_of_page(path: Path, index: int, *, width: int, grey: bool = False) -> Image.Image:
+    """Draw page `index` (from 0) of a PDF, TIFF, JPEG or PNG file, `width` pixels wide, in RGB or grey.
+
+    Raises BusinessRule when the document cannot be opened or drawn, or has no such page.
+    """
     with path.open("rb") as file:
         is_pdf = file.read(5) == b"%PDF-"
     if is_pdf:
-        return render_page(path, 0, width=width, grey=grey)
-    picture = _first_image(path, width)
+        return render_page(path, index, width=width, grey=grey)
+    picture = _image(path, index, width)
     return picture.convert("L") if grey else picture
 
 
@@ -104,12 +112,13 @@ def render_page(path: Path, index: int, *, width: int, grey: bool = False) -> Im
         raise BusinessRule("The page cannot be drawn.") from error
 
 
-def _first_image(path: Path, width: int) -> Image.Image:
+def _image(path: Path, index: int, width: int) -> Image.Image:
     try:
         with Image.open(path) as image:
+            image.seek(index)
             image.draft("RGB", (width, width))
             picture = _opaque(image)
-    except (OSError, SyntaxError, ValueError, Warning, Image.DecompressionBombError) as error:
+    except (OSError, EOFError, SyntaxError, ValueError, Warning, Image.DecompressionBombError) as error:
         raise BusinessRule("The image cannot be read.") from error
     height = max(1, min(_MAX_SIDE, round(picture.height * width / picture.width)))
     return picture.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)

@@ -114,6 +114,17 @@ class WaitingFolder(NamedTuple):
     evidence: dict[str, Any] | None
     updated: datetime
     centre: str
+    received: datetime
+
+
+class WaitingCount(NamedTuple):
+    """How many folders wait alike, and when the lot of the oldest was received."""
+
+    state: str
+    centre: str
+    codes: list[str]
+    folders: int
+    oldest: datetime
 
 
 class PlaceInQueue(NamedTuple):
@@ -122,6 +133,11 @@ class PlaceInQueue(NamedTuple):
     updated: datetime = BEGINNING
     lot: str = ""
     barcode: str = ""
+
+
+def in_force(events: Sequence[Event], kind: str) -> list[Event]:
+    """Of these events those of a kind that nobody took back."""
+    return [event for event in events if event.kind == kind and event.undone_by is None]
 
 
 async def hold_folder(connection: Connection, lot: str, barcode: str) -> HeldFolder | None:
@@ -249,6 +265,12 @@ class IdentityEvents:
         async with self._database.connection() as connection:
             rows = await (await connection.execute(SQL["waiting"], asked)).fetchall()
             return [WaitingFolder(*row) for row in rows]
+
+    async def counts(self) -> list[WaitingCount]:
+        """How many folders wait, by state, centre and codes of their problems."""
+        async with self._database.connection() as connection:
+            rows = await (await connection.execute(SQL["waiting_counts"])).fetchall()
+            return [WaitingCount(*row) for row in rows]
 
     async def deliveries_of(self, documents: Sequence[str]) -> list[DeliveryRow]:
         """Deliveries of these documents since they were last filed."""

@@ -55,13 +55,21 @@ select pg_advisory_xact_lock(hashint8extended(%s, current_setting('dmst.tenant')
 
 -- name: waiting
 -- A page of the folders that wait, oldest first.
-select f.lot, f.barcode, f.state, f.problems, f.evidence, f.updated, l.centre
+select f.lot, f.barcode, f.state, f.problems, f.evidence, f.updated, l.centre, l.received
 from scan_folder f join scan_lot l using (lot)
 where f.state = any(%(states)s::text[]) and f.state in ('to-review', 'second-opinion', 'aside')
   and (%(lot)s::text is null or f.lot = %(lot)s::text) and (%(centre)s::text is null or l.centre = %(centre)s::text)
   and (%(code)s::text is null or f.problems @> jsonb_build_array(jsonb_build_object('code', %(code)s::text)))
   and (f.updated, f.lot, f.barcode) > (%(updated)s, %(after_lot)s, %(after_barcode)s)
 order by f.updated, f.lot, f.barcode limit %(limit)s
+
+-- name: waiting_counts
+-- How many folders wait, by state, centre and codes of their problems.
+select w.state, w.centre, w.codes, count(*), min(w.received)
+from (select f.state, l.centre, l.received,
+             array(select distinct p ->> 'code' from jsonb_array_elements(f.problems) p order by 1) as codes
+      from scan_folder f join scan_lot l using (lot) where f.state in ('to-review', 'second-opinion', 'aside')) w
+group by w.state, w.centre, w.codes
 
 -- name: set_folder
 -- Where a folder waits now.
