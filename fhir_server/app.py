@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import structlog
 from fastapi import FastAPI
@@ -22,11 +23,14 @@ from starlette.types import Receive, Scope, Send
 from adapters import ADAPTERS
 from adapters.time_stamping import TimeStampingService
 from fhir_server import embedded, logs, traces
+from fhir_server.console.references import References
+from fhir_server.console.routes import Console, console_routes
 from fhir_server.dispatch import Dispatcher
 from fhir_server.intake.document import DocumentIntake
 from fhir_server.intake.identity_links import IdentityLinks
 from fhir_server.intake.register import RegisterIntake, service_id_of
 from fhir_server.intake.review import Review
+from fhir_server.intake.review_pages import ReviewPages
 from fhir_server.intake.scan_lot import LotIntake
 from fhir_server.metrics import Metrics
 from fhir_server.metrics_port import metrics_port
@@ -124,6 +128,7 @@ class Parts:
     lots: LotIntake
     register: RegisterIntake
     review: Review
+    review_pages: ReviewPages
     identities: IdentityLinks
     metrics: Metrics
     seals: AuditSeals
@@ -228,6 +233,7 @@ async def build(settings: Settings, metrics: Metrics | None = None) -> AsyncGene
             lots,
             register,
             Review(documents=documents, door=door, archive=archive, database=database, settings=settings),
+            ReviewPages(documents=documents, archive=archive, database=database, settings=settings),
             IdentityLinks(door=door, archive=archive, database=database, settings=settings),
             metrics,
             AuditSeals(database),
@@ -412,6 +418,19 @@ def make_standings(parts: Parts) -> Standings:
     return Standings(parts.persons, mode=parts.settings.out_of_team, everybodys=[service])
 
 
+async def make_console(parts: Parts, authentication: Authentication) -> Console:
+    """The pages of persons, with the sessions of the login."""
+    issuer = urlsplit(parts.settings.login_issuer or "")
+    return Console(
+        parts.review,
+        parts.review_pages,
+        authentication.visit,
+        References(await parts.clients.key("console")),
+        timedelta(hours=parts.settings.review_hours),
+        f"{issuer.scheme}://{issuer.netloc}",
+    )
+
+
 class Application(FastAPI):
     """FastAPI for what is beside FHIR; FHIR goes past its middleware, which costs as much as reading a resource."""
 
@@ -477,6 +496,7 @@ def create(settings: Settings | None = None) -> Application:
             )
             if login:
                 app.include_router(login_routes(login, Logins(parts.archive.accesses, service.failures)))
+                app.include_router(console_routes(await make_console(parts, authentication)))
             app.include_router(health_routes(parts.database, parts.transient, parts.blobs, watch))
             app.include_router(docs_routes(settings.public_base))
             app.include_router(metrics_route(app.exposition, authentication))

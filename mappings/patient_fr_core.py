@@ -320,6 +320,4 @@ def employment_of(patient: Mapping[str, Any]) -> Employment:
     employer: Element = next((one["organization"] for one in contacts if one.get("organization")), {})
     number = employer.get("identifier", {}).get("value")
     organization = str(patient.get("managingOrganization", {}).get("reference", ""))
-    return Employment(
-        employer.get("display"), number, organization.removeprefix("Organization/") or None
-    )
+    return Employment(employer.get("display"), number, organization.removeprefix("Organization/") or None)

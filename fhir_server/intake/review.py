@@ -129,6 +129,8 @@ class Item:
     sees: str
     problems: tuple[Problem, ...]
     reasons: tuple[str, ...]
+    barcodes: tuple[str, ...]
+    """Folder numbers that were read on its pages."""
     index: tuple[IndexLine, ...]
     documents: tuple[DocumentRow, ...]
     candidates: tuple[Candidate, ...]
@@ -256,6 +258,7 @@ class Review:
             sees=caller.review,
             problems=_problems(folder),
             reasons=reasons,
+            barcodes=tuple((folder.evidence or {}).get("barcodes", ())),
             index=tuple(await self._documents.index_lines(facts, barcode)),
             documents=tuple(await self._lots.documents(lot, barcode)),
             candidates=tuple(candidates),

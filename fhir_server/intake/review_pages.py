@@ -33,9 +33,10 @@ MEDIA_TYPE: Final = "image/jpeg"
 
 @dataclass(frozen=True, slots=True)
 class ShownDocument:
-    """A document of a folder as a reader of its pages is told of it. `withheld`: it is non-transmissible, for him."""
+    """A document of a folder, as who may open it is told. `withheld`: it is non-transmissible, and he may not."""
 
     number: int
+    document_id: str
     kind: str | None
     dated: str | None
     pages: int
@@ -53,9 +54,7 @@ class _Folder:
 class ReviewPages:
     """What persons see of the pages of folders that wait."""
 
-    def __init__(
-        self, *, documents: DocumentIntake, archive: Archive, database: Database, settings: Settings
-    ) -> None:
+    def __init__(self, *, documents: DocumentIntake, archive: Archive, database: Database, settings: Settings) -> None:
         self._documents = documents
         self._archive = archive
         self._lots = ScanLots(database)
@@ -84,7 +83,9 @@ class ReviewPages:
         """The documents of the folder, for those who see its pages. Raises Forbidden, NotFound."""
         folder = await self._folder(caller, lot, barcode, "whole", "documents")
         return tuple(
-            ShownDocument(number, *folder.kinds[row.document_id], row.pages, _is_withheld(caller, folder, row))
+            ShownDocument(
+                number, row.document_id, *folder.kinds[row.document_id], row.pages, _is_withheld(caller, folder, row)
+            )
             for number, row in enumerate(folder.documents, 1)
         )
 
@@ -114,8 +115,7 @@ class ReviewPages:
             raise NotFound("This folder does not wait for a decision")
         _, listed = await self._documents.again(lot, barcode)
         kinds = {one.document_id: (one.kind, one.dated) for one in listed.documents}
-        order = list(kinds)
-        rows = sorted(await self._lots.documents(lot, barcode), key=lambda one: order.index(one.document_id))
+        rows = await self._lots.documents(lot, barcode)
         events = in_force(await self._events.of_folder(lot, barcode), "non-transmissible")
         flagged = frozenset(name for event in events for name in event.explanation.get("documents", {}))
         return _Folder(row, tuple(rows), kinds, flagged)
