@@ -64,7 +64,9 @@ def _may(action: Action, item: Item, caller: Caller) -> bool:
 
 def is_same(person: str | None, caller: Caller) -> bool:
     """Whether this identifier is that of the caller."""
-    return bool(person and caller.professional) and person.strip().casefold() == caller.professional.strip().casefold()
+    if not person or not caller.professional:
+        return False
+    return person.strip().casefold() == caller.professional.strip().casefold()
 
 
 def may_undo(kind: str, caller: Caller) -> bool:

@@ -1,4 +1,4 @@
-"""Where somebody is in the queue: filters and the folder that he looks at, carried from page to page as a sealed word."""
+"""Where somebody is in the queue: his filters and a folder, carried from page to page as a sealed word."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,7 +1,7 @@
 """Words for URLs and forms that say nothing to who reads them: what they name is sealed.
 
-The barcode of a folder is the number of a worker, so no path may hold it. AES-SIV (RFC 5297) gives the same word for the
-same thing, so that a page has one address; the purpose is bound as associated data.
+The barcode of a folder is the number of a worker, so no path may hold it. AES-SIV (RFC 5297) gives the same word for
+the same thing, so that a page has one address; the purpose is bound as associated data.
 """
 
 import base64

@@ -14,7 +14,6 @@ from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fhir_server.caller import ROLES
-from fhir_server.console.words import words
 
 TYPES: Final = {
     "console.css": "text/css; charset=utf-8",
@@ -35,7 +34,7 @@ PRIVATE: Final = {
 @cache
 def static(name: str) -> tuple[str, bytes]:
     """The hash and the bytes of a static file."""
-    content = (files(__package__) / "static" / name).read_bytes()
+    content = (files("fhir_server.console") / "static" / name).read_bytes()
     return hashlib.sha256(content).hexdigest()[:16], content
 
 
@@ -60,12 +59,13 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(static=static_href, roles=ROLES, words=words())
+    told: dict[str, Any] = {"static": static_href, "roles": ROLES}
+    environment.globals |= told
     return environment
 
 
 def policy(form_targets: str) -> str:
-    """The Content-Security-Policy. `form_targets`: where a form may lead beside here, which is the logout at the provider."""
+    """The Content-Security-Policy. `form_targets`: where a form may lead beside here (the logout at the provider)."""
     return (
         "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; base-uri 'none'; "
         f"frame-ancestors 'none'; form-action 'self' {form_targets}".rstrip()

@@ -1,8 +1,8 @@
 """The pages of the console: `/console` and what is below it, for persons with a session.
 
 Every page is private and kept by nobody; whoever has no session logs in and comes back. What changes something is a
-POST with the token of the session. Rights are those of `Review` and `ReviewPages`, which also trace; here nobody decides
-who may see what.
+POST with the token of the session. Rights are those of `Review` and `ReviewPages`, which also trace; nothing here
+decides who may see what.
 """
 
 import time

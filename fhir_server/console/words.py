@@ -42,4 +42,6 @@ class Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @cache
 def words() -> Words:
-    return msgspec.convert(tomllib.loads((files(__package__) / "words.toml").read_text(encoding="utf-8")), Words)
+    return msgspec.convert(
+        tomllib.loads((files("fhir_server.console") / "words.toml").read_text(encoding="utf-8")), Words
+    )

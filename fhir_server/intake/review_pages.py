@@ -108,7 +108,7 @@ class ReviewPages:
     async def _folder(self, caller: Caller, lot: str, barcode: str, sees: str, asked: str) -> _Folder:
         """The folder, where the role allows to look so far. Raises Forbidden, which is traced, and NotFound."""
         row = await self._lots.folder(lot, barcode)
-        if not (caller.review == "whole" or caller.review == sees):
+        if caller.review not in {"whole", sees}:
             await self._trace(caller, row, f"review={asked}", outcome=audit.REFUSED)
             raise Forbidden("This role does not see the pages of folders that wait (R4624-45-5)")
         if row is None or row.state not in OPEN:
