@@ -61,6 +61,7 @@ class ListedPages:
     document_id: str
     number: int
     label: str
+    pages: int
     shown: bool
 
 
@@ -186,6 +187,7 @@ def listed_pages(documents: Sequence[ShownDocument], base: str, document: int) -
             one.document_id,
             one.number,
             _label(one),
+            one.pages,
             one.number == document,
         )
         for one in documents

@@ -183,7 +183,7 @@ class Console:
             status,
             caller=visit.caller,
             csrf=visit.csrf,
-            left=french.counted(max(0, int((visit.ends - time.time()) // 60)), "minute"),
+            left=french.counted(max(0, int((visit.ends - time.time()) // 60)), "min", "min"),
             **told,
         )
 
