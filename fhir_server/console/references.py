@@ -25,8 +25,7 @@ class References:
 
     def seal(self, purpose: str, *parts: str | int | None) -> str:
         """A word for a URL."""
-        sealed = self._cipher.encrypt(orjson.dumps(parts), [purpose.encode()])
-        return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
+        return _word(self._cipher.encrypt(orjson.dumps(parts), [purpose.encode()]))
 
     def open(self, purpose: str, word: str) -> list[Any]:
         """What was sealed for this purpose. Raises NotFound for any other word."""
@@ -34,6 +33,12 @@ class References:
             if len(word) > LONGEST:
                 raise ValueError("no word of ours")
             sealed = base64.b64decode(word + "=" * (-len(word) % 4), altchars=b"-_", validate=True)
+            if _word(sealed) != word:
+                raise ValueError("one thing has one word")
             return orjson.loads(self._cipher.decrypt(sealed, [purpose.encode()]))
         except (binascii.Error, InvalidTag, ValueError) as error:
             raise NotFound("This address was not made here") from error
+
+
+def _word(sealed: bytes) -> str:
+    return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()

@@ -127,12 +127,7 @@ class ReviewPages:
     def _draw(self, sha256: bytes, index: int, zone: tuple[float, float, float, float] | None) -> bytes:
         with self._archive.blobs.as_file(sha256) as path:
             picture = picture_of_page(path, index, width=WIDTH)
-        if zone:
-            picture = cut(picture, zone)
-        told = io.BytesIO()
-        grey = picture.mode in ("1", "L")
-        picture.convert("L" if grey else "RGB").save(told, "JPEG", quality=82)
-        return told.getvalue()
+        return as_jpeg(cut(picture, zone) if zone else picture)
 
     async def _trace(
         self, caller: Caller, folder: FolderRow | None, query: str, *, outcome: int = audit.SUCCESS
@@ -159,6 +154,13 @@ def cut(picture: Image.Image, zone: tuple[float, float, float, float]) -> Image.
     return alone
 
 
+def as_jpeg(picture: Image.Image) -> bytes:
+    """What is sent: pixels, and nothing that the scan said beside them."""
+    told = io.BytesIO()
+    picture.convert("L" if picture.mode in ("1", "L") else "RGB").save(told, "JPEG", quality=82)
+    return told.getvalue()
+
+
 def _cover(folder: _Folder) -> DocumentRow | None:
     """The cover sheet, where the manifest lists one and it is not non-transmissible."""
     return next(
@@ -172,5 +174,5 @@ def _cover(folder: _Folder) -> DocumentRow | None:
 
 
 def _is_withheld(caller: Caller, folder: _Folder, row: DocumentRow) -> bool:
-    hidden = caller.sight.hidden & WITHHELD["non-transmissible"]
+    hidden = caller.sight().hidden & WITHHELD["non-transmissible"]
     return row.document_id in folder.flagged and bool(hidden)

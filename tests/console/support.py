@@ -127,7 +127,7 @@ class Opened:
             found["patient"] = chosen[1]
         return {name: html.unescape(value) for name, value in found.items()}
 
-    async def send(self, decision: str, **changes: Any) -> httpx.Response:
+    async def send(self, decision: str, /, **changes: Any) -> httpx.Response:
         """Send the form; where it is not offered, as somebody would who wrote it himself."""
         fields = self.fields(decision) if decision in self.offered else self.forged(decision)
         return await self.person.http.post(f"{self.folder}/decisions", data={**fields, **changes})
