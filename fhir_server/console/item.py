@@ -124,15 +124,20 @@ def item_page(
         reasons=tuple(map(reason, item.reasons)),
         tables=tuple(_table(item, group, number * SIDE_BY_SIDE + 1) for number, group in enumerate(groups or [()])),
         offers=offers(item, caller),
-        flagged=_flagged(item),
+        flagged=_flagged(item) if caller.review == "whole" else (),
         dismissed=french.counted(len(item.dismissed), "salarié écarté", "salariés écartés") if item.dismissed else "",
         proposal=_told(item.proposal, caller, references) if item.proposal else None,
         proposed=_proposed(item),
         own=bool(item.proposal and is_same(item.proposal.decided_by, caller)),
-        events=tuple(_told(event, caller, references) for event in reversed(item.events)),
+        events=tuple(_told(event, caller, references) for event in reversed(item.events) if _may_know(event, caller)),
         whole=caller.review == "whole",
         undo_reasons=reasons_of("undo"),
     )
+
+
+def _may_know(event: Event, caller: Caller) -> bool:
+    """That something is non-transmissible is told to those who see pages."""
+    return event.kind != "non-transmissible" or caller.review == "whole"
 
 
 def _table(item: Item, candidates: Sequence[Candidate], first: int) -> Table:

@@ -28,7 +28,7 @@ from fhir_server.console.visits import Visit, Visiting
 from fhir_server.console.words import words
 from fhir_server.intake.review import Review
 from fhir_server.intake.review_pages import MEDIA_TYPE, ReviewPages
-from fhir_server.outcomes import BadParameter, Conflict, Failure, NotFound, TooLarge
+from fhir_server.outcomes import BadParameter, Conflict, Failure, Forbidden, NotFound, TooLarge
 from fhir_server.store.identity_events import PlaceInQueue
 
 log = structlog.get_logger(__name__)
@@ -37,9 +37,14 @@ ON_A_PAGE: Final = 25
 LARGEST_FORM: Final = 64 * 1024
 STAYS: Final = frozenset({"not-this-worker", "non-transmissible", "back-to-review", "disagree"})
 """After these the folder still waits, and is shown again."""
+OLD_FORM: Final = "old-form"
 FORM: Final = "application/x-www-form-urlencoded"
 Form = Mapping[str, list[str]]
 Answering = Callable[[Request, Visit], Awaitable[Response]]
+
+
+class _OldForm(Forbidden):
+    """A form does not repeat the token of the session: it is of an earlier one, or of another site."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +207,8 @@ class Console:
         return endpoint
 
     def _failed(self, request: Request, visit: Visit, failure: Failure) -> Response:
-        title, text = words().failure.get(str(failure.status), words().failure["500"])
+        name = OLD_FORM if isinstance(failure, _OldForm) else str(failure.status)
+        title, text = words().failure.get(name, words().failure["500"])
         log.info("console refused", status=failure.status, code=failure.code)
         folder = request.path_params.get("folder") if failure.status == Conflict.status else None
         again = f"/console/dossiers/{folder}" if folder else None
@@ -263,7 +269,10 @@ async def _form(request: Request, visit: Visit) -> Form:
         form = parse_qs(body.decode("ascii"), keep_blank_values=True, max_num_fields=1000, errors="strict")
     except ValueError as error:
         raise BadParameter("This form cannot be read") from error
-    visit.must_repeat(one_of(form, "csrf"))
+    try:
+        visit.must_repeat(one_of(form, "csrf"))
+    except Forbidden as refused:
+        raise _OldForm(refused.diagnostics) from refused
     return form
 
 

@@ -89,6 +89,8 @@ async def test_a_whole_page_is_for_health_roles_and_logged(office: Office) -> No
     document = "100000106_0002"
     assert (await at_doctor.send("non-transmissible", document=document)).status_code == 303
     assert (await nurse.get(f"{opened.folder}/pages/2/1")).status_code == 403
+    assert "Non transmissible</strong>, Document 2" in (await nurse.open("100000106")).text
+    assert "transmissible" not in (await (await office.person(ASSISTANT)).open("100000106")).text
     assert "ne peut pas être montrée" in (await nurse.get(f"{opened.href}&doc=2&page=1")).text
     assert (await doctor.get(f"{opened.folder}/pages/2/1")).status_code == 200
     assert ("89970000207", "read", 4, "review=page&document=2&page=1") in await office.trail("review=page%")

@@ -14,7 +14,7 @@ from tests.console.support import ASSISTANT, DOCTOR, NURSE, ORIGIN, WAITING, Off
 
 async def states(office: Office) -> dict[str, str]:
     rows = await office.server.rows("select barcode, state from scan_folder")
-    return {barcode: state for barcode, state in rows}
+    return dict(rows)
 
 
 def undo_of(text: str) -> dict[str, str]:
@@ -150,7 +150,7 @@ async def test_decisions_are_made_once_and_taken_back(office: Office) -> None:
 
 
 async def test_what_a_role_may_not_decide_is_not_offered_and_refused(office: Office) -> None:
-    """An assistant decides by the index; forms without the token of the session decide nothing; each refusal is told."""
+    """An assistant decides by the index; a form without the token of the session decides nothing."""
     assistant, nurse = await office.person(ASSISTANT), await office.person(NURSE)
     opened, whole = await assistant.open("100000107"), await nurse.open("100000107")
     assert set(whole.offered) - set(opened.offered) == {"non-transmissible"}
@@ -168,7 +168,9 @@ async def test_what_a_role_may_not_decide_is_not_offered_and_refused(office: Off
         ({"note": "x" * 70_000}, 413),
         ({"patient": "nobody"}, 404),
     ):
-        assert (await opened.send("attach", **changes)).status_code == status, changes
+        answer = await opened.send("attach", **changes)
+        assert answer.status_code == status, changes
+        assert ("Formulaire périmé" in answer.text) == (status == 403)
     url = f"{opened.folder}/decisions"
     assert (await assistant.http.post(url, json=opened.fields("attach"))).status_code == 400
     twice = [*opened.fields("attach").items(), ("patient", "b")]
