@@ -23,6 +23,8 @@ class Cell:
     value: str
     verdict: Verdict
     remark: str = ""
+    beside: str = ""
+    """What is said beside the value, smaller."""
 
     @property
     def mark(self) -> str:
@@ -132,9 +134,14 @@ def _employer(item: Item, candidates: Sequence[Candidate]) -> _Made:
     for one in candidates:
         work = one.employment
         number = work.employer_siret if work else None
-        text = " ".join(part for part in (work.employer_name, number and f"({number})") if part) if work else ""
-        cells.append(Cell(text, _compared(stated, number, str)))
-    return " / ".join(stated), tuple(cells)
+        name, shown = (work.employer_name or "") if work else "", _siret(number or "")
+        cells.append(Cell(name or shown, _compared(stated, number, str), beside=shown if name else ""))
+    return " / ".join(map(_siret, stated)), tuple(cells)
+
+
+def _siret(number: str) -> str:
+    """In groups, as it is written: 3, 3, 3 and 5 digits."""
+    return f"{number[:3]} {number[3:6]} {number[6:9]} {number[9:]}" if len(number) == 14 else number
 
 
 def _centre(item: Item, candidates: Sequence[Candidate]) -> _Made:

@@ -18,7 +18,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from fhir_server.caller import Caller
 from fhir_server.console import french
-from fhir_server.console.actions import decision_of, may_undo, one_of, reasons_of
+from fhir_server.console.actions import decision_of, is_same, may_undo, one_of, reasons_of
 from fhir_server.console.item import item_page, listed_pages, shown_page
 from fhir_server.console.places import Position, Sought, position_of
 from fhir_server.console.queue import href_of, queue_page
@@ -150,11 +150,11 @@ class Console:
     # on the way
 
     async def _on(self, caller: Caller, position: Position, said: str, but: tuple[str, str] | None = None) -> Response:
-        """To the next folder of the queue, or to the queue where there is none after this place."""
-        found = await self.review.waiting(caller, position.sought.filters, position.place, 2)
+        """To the next folder that he may settle, or to the queue where there is none soon after this place."""
+        found = await self.review.waiting(caller, position.sought.filters, position.place, ON_A_PAGE)
         told = {"fait": said} if said else {}
         for one in found.folders:
-            if (one.lot, one.barcode) != but:
+            if (one.lot, one.barcode) != but and not is_same(one.asked_by, caller):
                 further = Position(position.sought, PlaceInQueue(one.updated, one.lot, one.barcode))
                 href = href_of(self.references, one.lot, one.barcode)
                 return _to(f"{href}?{urlencode({'file': further.sealed(self.references), **told})}")

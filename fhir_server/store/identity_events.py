@@ -115,6 +115,8 @@ class WaitingFolder(NamedTuple):
     updated: datetime
     centre: str
     received: datetime
+    asked_by: str | None
+    """Who asked for the second person that it waits for."""
 
 
 class WaitingCount(NamedTuple):

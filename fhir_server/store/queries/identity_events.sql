@@ -55,7 +55,10 @@ select pg_advisory_xact_lock(hashint8extended(%s, current_setting('dmst.tenant')
 
 -- name: waiting
 -- A page of the folders that wait, oldest first.
-select f.lot, f.barcode, f.state, f.problems, f.evidence, f.updated, l.centre, l.received
+select f.lot, f.barcode, f.state, f.problems, f.evidence, f.updated, l.centre, l.received,
+       case when f.state = 'second-opinion' then
+         (select e.decided_by from identity_event e where e.lot = f.lot and e.barcode = f.barcode and e.kind = 'second-opinion-asked'
+          order by e.event_id desc limit 1) end
 from scan_folder f join scan_lot l using (lot)
 where f.state = any(%(states)s::text[]) and f.state in ('to-review', 'second-opinion', 'aside')
   and (%(lot)s::text is null or f.lot = %(lot)s::text) and (%(centre)s::text is null or l.centre = %(centre)s::text)
