@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from fhir_server.console import french
-from fhir_server.console.evidence import says
+from fhir_server.console.evidence import Said, says
 from fhir_server.console.words import words
 from fhir_server.identity.traits import glued
 from fhir_server.intake.register import centre_id_of
@@ -112,12 +112,19 @@ def _status(item: Item, candidates: Sequence[Candidate]) -> _Made:
     """The number itself is not shown: whether it is the same one is what decides."""
     cells: list[Cell] = []
     for one in candidates:
-        said = says(one.grounds).get("matricule")
-        verdict: Verdict = {"for": "same", "near": "near", "against": "differs"}.get(str(said), "unknown")  # pyright: ignore[reportAssignmentType]
-        remark = "matricule non comparé" if verdict == "unknown" else f"matricule {words().verdict[verdict][1]}"
+        verdict, remark = _MATRICULE[says(one.grounds).get("matricule", "neither")]
         cells.append(Cell(status_of(one.identity), verdict, remark))
     stated = "matricule INS saisi" if _stated(item, lambda line: line.matricule_ins) else "pas de matricule saisi"
     return stated, tuple(cells)
+
+
+_MATRICULE: Final[Mapping[Said, tuple[Verdict, str]]] = {
+    "for": ("same", "matricule identique"),
+    "near": ("near", "matricule proche"),
+    "mixed": ("near", "matricules lus contradictoires"),
+    "against": ("differs", "matricule différent"),
+    "neither": ("unknown", "matricule non comparé"),
+}
 
 
 def status_of(identity: PatientIdentity | None) -> str:

@@ -13,6 +13,7 @@ from fhir_server.console.words import words
 from fhir_server.identity.matching import REASONS
 
 Speaks = Literal["for", "against", "neither"]
+Said = Literal["for", "against", "neither", "near", "mixed"]
 _SPEAKS: Final[Mapping[str, Speaks]] = {"agree": "for", "near": "for", "against": "against"}
 _TRAIT_OF: Final = {
     "family": "name",
@@ -56,16 +57,18 @@ def reason(code: str) -> str:
     return words().guard.get(code) or REASONS.get(code, code)
 
 
-def says(evidence: Mapping[str, Any]) -> dict[str, Speaks | Literal["near"]]:
-    """Trait of the rule -> what the evidence says of it; `near` where it agrees but for a slip."""
-    said: dict[str, Speaks | Literal["near"]] = {}
+def says(evidence: Mapping[str, Any]) -> dict[str, Said]:
+    """Trait of the rule -> what the evidence says of it; `near` where it agrees but for a slip, `mixed` where the index
+    and a page say otherwise.
+    """
+    said: dict[str, Said] = {}
     for step in evidence.get("steps") or ():
         if trait := _TRAIT_OF.get(str(step.get("field"))):
             said[trait] = "near" if step.get("says") in ("near", "weak") else _SPEAKS.get(str(step["says"]), "neither")
     for trait in evidence.get("for") or ():
         said.setdefault(str(trait), "for")
     for trait in evidence.get("against") or ():
-        said[str(trait)] = "against"
+        said[str(trait)] = "mixed" if said.get(str(trait)) == "for" else "against"
     return said
 
 
