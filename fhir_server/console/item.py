@@ -10,7 +10,7 @@ from fhir_server.console import french
 from fhir_server.console.actions import Offer, is_same, may_undo, name_of, offers, reasons_of
 from fhir_server.console.comparison import Row, differences, rows_of
 from fhir_server.console.evidence import Weighed, reason, weighed
-from fhir_server.console.queue import code_label
+from fhir_server.console.queue import code_label, href_of
 from fhir_server.console.references import References
 from fhir_server.console.words import words
 from fhir_server.identity.decisions import table
@@ -74,6 +74,16 @@ class Told:
     who: str
     why: str
     note: str
+    undo: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OwnLine:
+    """A decision of the person who asks. `undo` is the sealed word with which it is taken back, where it may be."""
+
+    number: str
+    folder: str
+    told: Told
     undo: str | None
 
 
@@ -181,6 +191,22 @@ def _told(event: Event, caller: Caller, references: References) -> Told:
         why=table().reason.get(event.reason or "", event.reason or ""),
         note=(event.note or "") if caller.review == "whole" or mine else "",
         undo=references.seal("event", event.event_id, event.kind) if undo and may_undo(event.kind, caller) else None,
+    )
+
+
+def own_lines(events: Sequence[Event], caller: Caller, references: References) -> tuple[OwnLine, ...]:
+    """What somebody decided himself; an attachment too is taken back from here."""
+    return tuple(
+        OwnLine(
+            number=event.barcode,
+            folder=href_of(references, event.lot, event.barcode),
+            told=_told(event, caller, references),
+            undo=references.seal("event", event.event_id, event.kind)
+            if event.undone_by is None and may_undo(event.kind, caller)
+            else None,
+        )
+        for event in events
+        if event.lot and event.barcode
     )
 
 

@@ -19,7 +19,7 @@ from fastapi.responses import RedirectResponse, Response
 from fhir_server.caller import Caller
 from fhir_server.console import french
 from fhir_server.console.actions import decision_of, is_same, may_undo, one_of, reasons_of
-from fhir_server.console.item import item_page, listed_pages, shown_page
+from fhir_server.console.item import item_page, listed_pages, own_lines, shown_page
 from fhir_server.console.places import Position, Sought, position_of
 from fhir_server.console.queue import href_of, queue_page
 from fhir_server.console.references import References
@@ -76,6 +76,12 @@ class Console:
             first=after == PlaceInQueue(),
         )
         return self._page("queue.html", visit, queue=shown, said=self._said(request, visit.caller))
+
+    async def decisions(self, request: Request, visit: Visit) -> Response:
+        """What he decided of late, to be taken back."""
+        events = await self.review.own(visit.caller)
+        lines = own_lines(events, visit.caller, self.references)
+        return self._page("decisions.html", visit, lines=lines, reasons=reasons_of("undo"))
 
     async def item(self, request: Request, visit: Visit) -> Response:
         asked, caller = request.query_params, visit.caller
@@ -222,6 +228,7 @@ def console_routes(console: Console) -> APIRouter:
     for path, method, answering in (
         ("", "GET", console.queue),
         ("/suivant", "GET", console.following),
+        ("/decisions", "GET", console.decisions),
         (folder, "GET", console.item),
         (f"{folder}/zone", "GET", console.zone),
         (f"{folder}/pages/{{document}}/{{page}}", "GET", console.whole),

@@ -291,6 +291,13 @@ class Review:
         case = _Case(caller, person, lot, barcode, folder, events, decision, reason, request_id)
         return await self._steps()[decision.kind](case)
 
+    async def own(self, caller: Caller, count: int = 50) -> tuple[Event, ...]:
+        """What the caller himself decided about folders of late, newest first. Raises Forbidden."""
+        request_id = new_id()
+        await self._must(caller, "index", "search-type", request_id, None)
+        await self._archive.accesses.append(_look(caller, "search-type", request_id, None))
+        return tuple(await self._events.of_person(_person(caller), count))
+
     async def settled(self, caller: Caller, lot: str, barcode: str, decision: Decision) -> Event | None:
         """The event of this decision of this person, where it took effect already: a form that was sent twice.
 

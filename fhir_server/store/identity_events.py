@@ -235,6 +235,10 @@ class IdentityEvents:
         """What was decided about a worker, newest first."""
         return await self._events("of_patient", {"patient": patient_id, "limit": limit})
 
+    async def of_person(self, person: str, limit: int) -> list[Event]:
+        """What somebody decided about folders of late, newest first."""
+        return await self._events("of_person", {"person": person, "limit": limit})
+
     async def open_cases(self) -> list[Event]:
         """Collisions and duplicates that nobody has closed, oldest first."""
         return await self._events("open_cases", ())

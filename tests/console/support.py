@@ -43,7 +43,6 @@ def with_login(issuer: str, folder: Path, **more: Any) -> dict[str, Any]:
         "outbound_loopback": True,
         "seal": "optional",
         "inspectors": 1,
-        "log_level": "error",
         **more,
     }
 

@@ -138,12 +138,23 @@ async def test_decisions_are_made_once_and_taken_back(office: Office) -> None:
     await doctor.http.post("/console/annulations", data=undo_of(shown))
     assert "PATRON SANDRINE" in (await doctor.open("100000106")).text
 
+    own = (await nurse.get("/console/decisions")).text
+    assert "deuxième avis demandé" in own
+    assert "rattachement (annulé)" in own, "what was proposed is the nurse's decision"
+    assert "écarté" not in own, "and the other decisions are not"
+    assert "salarié écarté (annulé)" in (await doctor.get("/console/decisions")).text
     aside = await doctor.open("100000106")
     assert (await aside.send("not-in-register")).status_code == 303
     (href,) = (await doctor.lines("?etat=aside")).values()
     back = type(aside)(doctor, href, (await doctor.get(href)).text)
     assert back.offered == ["back-to-review"]
     assert (await back.send("back-to-review")).status_code == 303
+    flagged = await (await doctor.open("100000107")).send("non-transmissible", document="100000107_0002")
+    assert flagged.status_code == 303
+    taken = undo_of((await doctor.get("/console/decisions")).text)
+    assert (await nurse.http.post("/console/annulations", data=taken)).status_code == 403, "of another session"
+    assert (await doctor.http.post("/console/annulations", data=taken)).status_code == 303
+    assert "Non transmissible</strong>" not in (await doctor.open("100000107")).text
     rejected = await (await doctor.open("100000104")).send("several-workers")
     assert "plusieurs salariés (E13)" in (await doctor.get(rejected.headers["location"])).text
     assert (await states(office))["100000104"] == "rejected"
@@ -208,4 +219,5 @@ async def test_nothing_is_told_to_logs_and_addresses(office: Office, capfd: pyte
     assert not any(one in sent.headers["location"] for one in ("JUMELET", "100000107", "LINA"))
     assert parse_qs(urlsplit(sent.headers["location"]).query).keys() == {"file", "fait"}
     logged = "".join(capfd.readouterr())
+    assert '"interaction":"console"' in logged.replace(" ", "")
     assert not any(one in logged for one in ("JUMELET", "100000107", opened.folder.rpartition("/")[2], NURSE))

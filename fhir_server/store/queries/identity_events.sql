@@ -32,6 +32,15 @@ select e.event_id, e.at, e.kind, e.lot, e.barcode, e.resource, e.patient_id, e.o
        (select u.event_id from identity_event u where u.undoes = e.event_id)
 from identity_event e where e.patient_id = %(patient)s or e.other_patient_id = %(patient)s order by e.event_id desc limit %(limit)s
 
+-- name: of_person
+-- What somebody decided about folders of late, newest first: of the newest events, so that no more is read however long the story is.
+select e.event_id, e.at, e.kind, e.lot, e.barcode, e.resource, e.patient_id, e.other_patient_id, e.decided_by, e.role, e.grade, e.score,
+       e.model, e.explanation, e.reason, e.note, e.undoes, e.provenance_id,
+       (select u.event_id from identity_event u where u.undoes = e.event_id)
+from identity_event e
+where e.event_id > (select coalesce(max(event_id), 0) from identity_event) - 20000 and e.decided_by = %(person)s and e.barcode is not null
+order by e.event_id desc limit %(limit)s
+
 -- name: open_cases
 -- Cases that nobody has closed, oldest first.
 select e.event_id, e.at, e.kind, e.lot, e.barcode, e.resource, e.patient_id, e.other_patient_id, e.decided_by, e.role, e.grade, e.score,
