@@ -4,6 +4,7 @@ What the table of decisions (identity/review.toml) does not let his role decide 
 """
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, cast, get_args
@@ -104,11 +105,14 @@ def decision_of(form: Mapping[str, Sequence[str]]) -> Decision:
 
 
 def one_of(form: Mapping[str, Sequence[str]], name: str) -> str:
-    """The one value of a field; empty where it has none. Raises BadParameter for several."""
+    """The one value of a field; empty where it has none. Raises BadParameter for several, and for no text."""
     values = form.get(name, ())
     if len(values) > 1:
         raise BadParameter("A field is there twice", expression=name)
-    return values[0] if values else ""
+    value = values[0] if values else ""
+    if any(unicodedata.category(character) == "Cc" and character not in "\r\n\t" for character in value):
+        raise BadParameter("A field holds a control character", expression=name)
+    return value
 
 
 def _pages(text: str) -> tuple[int, ...]:

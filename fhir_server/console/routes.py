@@ -62,7 +62,7 @@ class Console:
 
     async def queue(self, request: Request, visit: Visit) -> Response:
         asked = request.query_params
-        sought = Sought(asked.get("etat", ""), asked.get("centre", ""), asked.get("motif", ""))
+        sought = Sought(*(_code(asked.get(name)) for name in ("etat", "centre", "motif")))
         after = position_of(self.references, asked.get("suite")).place
         counts = await self.review.counts(visit.caller)
         queue = await self.review.waiting(visit.caller, sought.filters, after, ON_A_PAGE)
@@ -281,6 +281,11 @@ async def _form(request: Request, visit: Visit) -> Form:
     except Forbidden as refused:
         raise _OldForm(refused.diagnostics) from refused
     return form
+
+
+def _code(text: str | None) -> str:
+    """A code of a filter; empty for what cannot be one."""
+    return text if text and len(text) <= 64 and text.isprintable() else ""
 
 
 def _number(text: str | None) -> int:

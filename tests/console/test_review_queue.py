@@ -74,7 +74,11 @@ async def test_the_queue_is_filtered_counted_and_paged(office: Office) -> None:
     assert sorted(await nurse.lines("?centre=C07&motif=E11")) == ["100000106", "100000107"]
     assert await nurse.lines("?centre=C99") == {}
     assert "Aucun dossier n'attend avec ces filtres" in (await nurse.get("/console?centre=C99")).text
-    assert sorted(await nurse.lines("?etat=nothing-known")) == sorted(WAITING)
+    for strange in ("?etat=nothing-known", "?centre=%00", "?suite=%00", "?fait=x&suite=y", f"?motif={'E' * 99}"):
+        assert sorted(await nurse.lines(strange)) == sorted(WAITING), strange
+    injected = (await nurse.get("/console?centre=%22%3E%3Cscript%3E")).text
+    assert "&#34;&gt;&lt;script&gt;" in injected
+    assert '"><script>' not in injected
     opened = await nurse.open(next(iter(lines)))
     title = re.search(r"<title>(.*?)</title>", opened.text)
     assert title
@@ -175,6 +179,8 @@ async def test_what_a_role_may_not_decide_is_not_offered_and_refused(office: Off
         ({"decision": "link"}, 400),
         ({"seen": "now"}, 400),
         ({"reason": "because"}, 400),
+        ({"note": "\0"}, 400),
+        ({"patient": "\0"}, 400),
         ({"note": "x" * 1001}, 400),
         ({"note": "x" * 70_000}, 413),
         ({"patient": "nobody"}, 404),
@@ -190,13 +196,13 @@ async def test_what_a_role_may_not_decide_is_not_offered_and_refused(office: Off
     assert (await assistant.http.post(url, content=body, headers=form)).status_code == 400
     assert (await assistant.http.get("/console/dossiers/made-up")).status_code == 404
     assert set((await states(office)).values()) == {"to-review"}
-    noted = await opened.send("ask-second-opinion", patient="", note="deux sœurs ?")
+    noted = await opened.send("ask-second-opinion", patient="", note="<b>deux</b> sœurs ?")
     assert noted.status_code == 303
     await office.parts.review.decide(
         a_doctor(), *await place_of(office, "100000107"), Decision("disagree", note="épilepsie connue")
     )
     again = (await assistant.open("100000107")).text
-    assert "deux sœurs ?" in again, "his own note"
+    assert "&lt;b&gt;deux&lt;/b&gt; sœurs ?" in again, "his own note"
     assert "épilepsie" not in again, "a doctor's note may tell of health"
     assert "épilepsie" in (await nurse.open("100000107")).text
 
