@@ -19,6 +19,12 @@ from fhir_server.outcomes import BadParameter
 UNDOABLE: Final = frozenset({"attach", "not-this-worker", "not-in-register", "several-workers", "non-transmissible"})
 
 
+def undo_reasons(kind: str) -> tuple[tuple[str, str], ...]:
+    """The reasons for taking a decision of this kind back, the likeliest first."""
+    likeliest = "wrong-worker" if kind == "attach" else "decided-too-soon"
+    return tuple(sorted(reasons_of("undo"), key=lambda reason: reason[0] != likeliest))
+
+
 @dataclass(frozen=True, slots=True)
 class Worker:
     """A candidate in a form. `second` says why a second person would have to agree, empty where one is enough."""

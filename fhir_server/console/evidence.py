@@ -42,6 +42,7 @@ class Weighed:
     grounds: tuple[Ground, ...]
     guards: tuple[str, ...]
     summary: str
+    grade: str = ""
 
 
 def weighed(evidence: Mapping[str, Any]) -> Weighed:
@@ -49,7 +50,10 @@ def weighed(evidence: Mapping[str, Any]) -> Weighed:
     steps: Sequence[Mapping[str, Any]] = evidence.get("steps") or ()
     grounds = tuple(map(_step, steps)) or (*_traits(evidence, "for"), *_traits(evidence, "against"))
     guards = tuple(reason(str(code)) for code in evidence.get("guards") or ())
-    return Weighed(grounds, guards, _summary(evidence))
+    grade = evidence.get("grade")
+    return Weighed(
+        grounds, guards, _summary(evidence), words().grade.get(grade, grade) if isinstance(grade, str) else ""
+    )
 
 
 def reason(code: str) -> str:

@@ -7,7 +7,7 @@ from typing import Final
 
 from fhir_server.caller import ROLES, Caller
 from fhir_server.console import french
-from fhir_server.console.actions import Offer, is_same, may_undo, name_of, offers, reasons_of
+from fhir_server.console.actions import Offer, is_same, may_undo, name_of, offers, undo_reasons
 from fhir_server.console.comparison import Row, differences, rows_of
 from fhir_server.console.evidence import Weighed, reason, weighed
 from fhir_server.console.queue import code_label, href_of
@@ -75,6 +75,8 @@ class Told:
     why: str
     note: str
     undo: str | None
+    reasons: tuple[tuple[str, str], ...]
+    """For taking it back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,6 @@ class ItemPage:
     own: bool
     events: tuple[Told, ...]
     whole: bool
-    undo_reasons: tuple[tuple[str, str], ...]
 
 
 def item_page(
@@ -141,7 +142,6 @@ def item_page(
         own=bool(item.proposal and is_same(item.proposal.decided_by, caller)),
         events=tuple(_told(event, caller, references) for event in reversed(item.events) if _may_know(event, caller)),
         whole=caller.review == "whole",
-        undo_reasons=reasons_of("undo"),
     )
 
 
@@ -191,6 +191,7 @@ def _told(event: Event, caller: Caller, references: References) -> Told:
         why=table().reason.get(event.reason or "", event.reason or ""),
         note=(event.note or "") if caller.review == "whole" or mine else "",
         undo=references.seal("event", event.event_id, event.kind) if undo and may_undo(event.kind, caller) else None,
+        reasons=undo_reasons(event.kind),
     )
 
 

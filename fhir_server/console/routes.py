@@ -18,7 +18,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from fhir_server.caller import Caller
 from fhir_server.console import french
-from fhir_server.console.actions import decision_of, is_same, may_undo, one_of, reasons_of
+from fhir_server.console.actions import decision_of, is_same, may_undo, one_of, undo_reasons
 from fhir_server.console.item import item_page, listed_pages, own_lines, shown_page
 from fhir_server.console.places import Position, Sought, position_of
 from fhir_server.console.queue import href_of, queue_page
@@ -81,7 +81,7 @@ class Console:
         """What he decided of late, to be taken back."""
         events = await self.review.own(visit.caller)
         lines = own_lines(events, visit.caller, self.references)
-        return self._page("decisions.html", visit, lines=lines, reasons=reasons_of("undo"))
+        return self._page("decisions.html", visit, lines=lines)
 
     async def item(self, request: Request, visit: Visit) -> Response:
         asked, caller = request.query_params, visit.caller
@@ -182,7 +182,7 @@ class Console:
             "words": words().done[what],
             "undo": undo,
             "folder": more if undo else "",
-            "reasons": reasons_of("undo"),
+            "reasons": undo_reasons(kind or ""),
             "recall": more if what == "undo" else "",
             "position": request.query_params.get("file", ""),
         }

@@ -77,7 +77,7 @@ async def log_in(office: Office, page: Any, who: str) -> None:
 
 async def picture(page: Any, name: str) -> None:
     if PICTURES:
-        await page.screenshot(path=f"{PICTURES}/{name}.png")
+        await page.screenshot(path=f"{PICTURES}/{name}.png", full_page=name.endswith("100000107"))
 
 
 async def accessible(page: Any) -> None:
@@ -191,7 +191,6 @@ async def test_the_queue_is_cleared_by_the_keyboard_alone(office: Office, page: 
             await keys(page, "j", "Enter")
             await page.wait_for_selector(".proposal")
         await picture(page, "item-second")
-        await accessible(page)
         await keys(page, "c", "Enter")
         await said(page, "Rattachement confirmé")
     await page.goto(f"{ORIGIN}/console")
@@ -237,6 +236,10 @@ async def test_shortcuts_can_be_switched_off_and_refusals_are_pages(office: Offi
     await said(page, "Décision annulée")
     await picture(page, "item-undone")
     await accessible(page)
+    await page.goto(f"{ORIGIN}/console/decisions")
+    await picture(page, "decisions")
+    await accessible(page)
+    await page.go_back()
     await page.focus("#raccourcis")
     await keys(page, "Space", "r")
     assert not await page.query_selector("details[open]")

@@ -32,7 +32,7 @@ def test_a_waterfall_in_words() -> None:
     """Each step is a sentence with its bits; what nobody has named yet is told all the same."""
     told = weighed(SCORED)
     assert told.grounds == (
-        Ground("nom de naissance ou nom utilisé identique", "for", "+9,3 bits"),
+        Ground("nom identique", "for", "+9,3 bits"),
         Ground("prénom différent", "against", "−6,5 bits"),
         Ground("date de naissance identique", "for", "+13,9 bits"),
         Ground("lieu de naissance non comparé", "neither", ""),
@@ -45,9 +45,7 @@ def test_a_waterfall_in_words() -> None:
 
 def test_a_rare_name_counts_for_more() -> None:
     step = {"field": "family", "level": "same", "says": "agree", "bits": 9.0, "rarity_bits": 3.1}
-    assert weighed({"steps": [step]}).grounds == (
-        Ground("nom de naissance ou nom utilisé identique (rare)", "for", "+12,1 bits"),
-    )
+    assert weighed({"steps": [step]}).grounds == (Ground("nom identique (rare)", "for", "+12,1 bits"),)
 
 
 def test_the_rule_in_the_same_words() -> None:
