@@ -7,9 +7,10 @@ from typing import Any, Final, Literal
 from fhir_server.console import french
 from fhir_server.console.evidence import Said, says
 from fhir_server.console.words import words
-from fhir_server.identity.traits import glued
+from fhir_server.identity.reading import USABLE
 from fhir_server.intake.register import centre_id_of
 from fhir_server.intake.review import Candidate, Item
+from fhir_server.linkage.traits import glued
 from fhir_server.scans.index_file import IndexLine
 from mappings.patient_fr_core import PatientIdentity
 
@@ -42,11 +43,22 @@ class Row:
     label: str
     index: str
     cells: tuple[Cell, ...]
+    read: str = ""
+    """What the automatic reading of the cover says of it."""
 
 
 def rows_of(item: Item, candidates: Sequence[Candidate]) -> tuple[Row, ...]:
     """The traits by which workers are told apart, in the order in which a reader checks them."""
-    return tuple(Row(label, *make(item, candidates)) for label, make in _ROWS)
+    return tuple(Row(label, *make(item, candidates), read=_read(item, field)) for label, field, make in _ROWS)
+
+
+def _read(item: Item, field: str) -> str:
+    """A field of the cover; the matricule is not written out."""
+    found = next((one for one in item.read if one["name"] == field), None)
+    if found is None:
+        return ""
+    shown = {"birth_date": french.date, "sex": _sex, "matricule": lambda _: "matricule"}.get(field, str)(found["value"])
+    return shown if found["confidence"] >= USABLE else f"{shown} (incertain)"
 
 
 _Made = tuple[str, tuple[Cell, ...]]
@@ -185,23 +197,25 @@ def _given(one: Any) -> str | None:
     return " ".join(one.given_names) or None
 
 
-_ROWS: Final[tuple[tuple[str, _Make], ...]] = (
-    ("Nom de naissance", lambda item, all_: _names(item, all_, birth=True)),
-    ("Nom utilisé", lambda item, all_: _names(item, all_, birth=False)),
-    ("Prénoms", _row(_given, _given, "given-name")),
+_ROWS: Final[tuple[tuple[str, str, _Make], ...]] = (
+    ("Nom de naissance", "birth_name", lambda item, all_: _names(item, all_, birth=True)),
+    ("Nom utilisé", "used_name", lambda item, all_: _names(item, all_, birth=False)),
+    ("Prénoms", "given_names", _row(_given, _given, "given-name")),
     (
         "Date de naissance",
+        "birth_date",
         _row(lambda line: line.birth_date, lambda one: one.birth_date, "birth-date", french.date, str),
     ),
-    ("Sexe", _row(lambda line: line.sex, lambda one: one.sex, "sex", _sex, str)),
+    ("Sexe", "sex", _row(lambda line: line.sex, lambda one: one.sex, "sex", _sex, str)),
     (
         "Lieu de naissance (INSEE)",
+        "",
         _row(_nothing, lambda one: one.birth_place, "birth-place", str, str),
     ),
-    ("Statut de l'identité", _status),
-    ("Employeur (SIRET)", _employer),
-    ("Centre", _centre),
-    ("Numéro de dossier", _folder_number),
+    ("Statut de l'identité", "matricule", _status),
+    ("Employeur (SIRET)", "employer", _employer),
+    ("Centre", "", _centre),
+    ("Numéro de dossier", "folder_number", _folder_number),
 )
 
 

@@ -48,7 +48,10 @@ class Weighed:
 def weighed(evidence: Mapping[str, Any]) -> Weighed:
     """The evidence of one candidate, in either form; what it holds beside is passed over."""
     steps: Sequence[Mapping[str, Any]] = evidence.get("steps") or ()
-    grounds = tuple(map(_step, steps)) or (*_traits(evidence, "for"), *_traits(evidence, "against"))
+    told: dict[str | None, Speaks] = {
+        _TRAIT_OF.get(str(step.get("field"))): _SPEAKS.get(str(step.get("says")), "neither") for step in steps
+    }
+    grounds = (*map(_step, steps), *_traits(evidence, "for", told), *_traits(evidence, "against", told))
     guards = tuple(reason(str(code)) for code in evidence.get("guards") or ())
     grade = evidence.get("grade")
     return Weighed(
@@ -58,7 +61,7 @@ def weighed(evidence: Mapping[str, Any]) -> Weighed:
 
 def reason(code: str) -> str:
     """Why a folder waits, or what forbids certainty, by its code; the code itself where nobody has named it."""
-    return words().guard.get(code) or REASONS.get(code, code)
+    return REASONS.get(code, code)
 
 
 def says(evidence: Mapping[str, Any]) -> dict[str, Said]:
@@ -76,10 +79,18 @@ def says(evidence: Mapping[str, Any]) -> dict[str, Said]:
     return said
 
 
-def _traits(evidence: Mapping[str, Any], side: Literal["for", "against"]) -> list[Ground]:
-    place = 0 if side == "for" else 1
-    named = (str(code) for code in evidence.get(side) or ())
-    return [Ground(words().trait[code][place] if code in words().trait else reason(code), side) for code in named]
+def _traits(
+    evidence: Mapping[str, Any], side: Literal["for", "against"], told: Mapping[str | None, Speaks]
+) -> list[Ground]:
+    """What the rule says; of a trait of which a step has spoken only what contradicts it, which is another source's."""
+    grounds: list[Ground] = []
+    for code in map(str, evidence.get(side) or ()):
+        sentence = words().trait[code][0 if side == "for" else 1] if code in words().trait else reason(code)
+        if code not in told:
+            grounds.append(Ground(sentence, side))
+        elif told[code] not in (side, "neither"):
+            grounds.append(Ground(f"selon une autre source du dossier, {sentence}", side))
+    return grounds
 
 
 def _step(step: Mapping[str, Any]) -> Ground:
@@ -96,10 +107,10 @@ def _step(step: Mapping[str, Any]) -> Ground:
 
 
 def _summary(evidence: Mapping[str, Any]) -> str:
-    grade, score, bits = evidence.get("grade"), evidence.get("score"), evidence.get("bits")
+    grade, score, bits = evidence.get("grade"), evidence.get("score"), evidence.get("odds")
     parts = [words().grade.get(grade, grade)] if isinstance(grade, str) else []
     if isinstance(score, int | float):
         parts.append(f"score {number(score, 3)}")
     if isinstance(bits, int | float):
-        parts.append(f"somme {number(bits, signed=True)} bits")
+        parts.append(f"cote {number(bits, signed=True)} bits")
     return ", ".join(parts)

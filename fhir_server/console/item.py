@@ -111,6 +111,7 @@ class ItemPage:
     own: bool
     events: tuple[Told, ...]
     whole: bool
+    read: bool
 
 
 def item_page(
@@ -142,6 +143,7 @@ def item_page(
         own=bool(item.proposal and is_same(item.proposal.decided_by, caller)),
         events=tuple(_told(event, caller, references) for event in reversed(item.events) if _may_know(event, caller)),
         whole=caller.review == "whole",
+        read=bool(item.read),
     )
 
 

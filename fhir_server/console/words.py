@@ -27,7 +27,6 @@ class Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     trait: dict[str, tuple[str, str]]
     step: dict[str, dict[str, str]]
     says: dict[str, str]
-    guard: dict[str, str]
     grade: dict[str, str]
     verdict: dict[str, tuple[str, str]]
     status: dict[str, str]

@@ -131,6 +131,8 @@ class Item:
     reasons: tuple[str, ...]
     barcodes: tuple[str, ...]
     """Folder numbers that were read on its pages."""
+    read: tuple[Mapping[str, Any], ...]
+    """What was read of the words of its cover: `name`, `value` and `confidence` of each field."""
     index: tuple[IndexLine, ...]
     documents: tuple[DocumentRow, ...]
     candidates: tuple[Candidate, ...]
@@ -259,6 +261,7 @@ class Review:
             problems=_problems(folder),
             reasons=reasons,
             barcodes=tuple((folder.evidence or {}).get("barcodes", ())),
+            read=tuple((folder.evidence or {}).get("read", ())),
             index=tuple(await self._documents.index_lines(facts, barcode)),
             documents=tuple(await self._lots.documents(lot, barcode)),
             candidates=tuple(candidates),

@@ -115,7 +115,7 @@ async def weigh(office: Office, number: str) -> None:
             "patient": patient_id_of(folder),
             "grade": "possible",
             "score": score,
-            "bits": total,
+            "odds": total,
             "steps": steps,
             "guards": guards,
         }
@@ -123,6 +123,10 @@ async def weigh(office: Office, number: str) -> None:
     evidence = {
         "reasons": ["traits-conflict", "G1-same-family"],
         "barcodes": ["100000107"],
+        "read": [
+            {"name": "given_names", "value": "LEA", "confidence": 0.93},
+            {"name": "birth_date", "value": "1996-12-05", "confidence": 0.4},
+        ],
         "candidates": [
             candidate("100000108", 0.871, ["G6-rival"]),
             candidate("100000107", 0.127, ["G1-same-family"], given=("other", "against", -6.6)),
@@ -169,6 +173,9 @@ async def test_the_queue_is_cleared_by_the_keyboard_alone(office: Office, page: 
         await picture(page, f"item-{number}")
         key, told = decided[number]
         if key == "2":
+            told = await page.inner_text(".side")
+            assert "lu : LEA" in told
+            assert "lu : 05/12/1996 (incertain)" in told
             await whole_page(page)
             await keys(page, "r", "2")
             await picture(page, "item-attach")

@@ -1,22 +1,25 @@
 """What the console says of evidence, dates and numbers; and that words of URLs say nothing."""
 
 from datetime import UTC, datetime, timedelta
+from typing import get_args
 
 import pytest
 
 from fhir_server.console import french
-from fhir_server.console.evidence import Ground, reason, weighed
+from fhir_server.console.evidence import Ground, reason, says, weighed
 from fhir_server.console.references import References
 from fhir_server.console.words import words
 from fhir_server.identity.decisions import DecisionKind, table
 from fhir_server.identity.matching import REASONS
+from fhir_server.linkage.grade import Grade
+from fhir_server.linkage.levels import FRENCH
 from fhir_server.outcomes import NotFound
 
 SCORED = {
     "patient": "p",
     "grade": "possible",
     "score": 0.8134,
-    "bits": 21.26,
+    "odds": 21.26,
     "steps": [
         {"field": "family", "level": "same", "says": "agree", "bits": 9.3, "rarity_bits": 0.0},
         {"field": "given", "level": "other", "says": "against", "bits": -6.5, "rarity_bits": 0.0},
@@ -38,14 +41,26 @@ def test_a_waterfall_in_words() -> None:
         Ground("lieu de naissance non comparé", "neither", ""),
         Ground("shoe size : ne décide pas", "neither", "+0,4 bits"),
     )
-    assert told.summary == "possible, score 0,813, somme +21,3 bits"
+    assert told.summary == "possible, score 0,813, cote +21,3 bits"
     assert told.guards[0].startswith("même nom et même date de naissance")
-    assert told.guards[1:] == (words().guard["other-birth-name"], "never-heard-of")
+    assert told.guards[1:] == (REASONS["other-birth-name"], "never-heard-of")
 
 
 def test_a_rare_name_counts_for_more() -> None:
     step = {"field": "family", "level": "same", "says": "agree", "bits": 9.0, "rarity_bits": 3.1}
-    assert weighed({"steps": [step]}).grounds == (Ground("nom identique (rare)", "for", "+12,1 bits"),)
+    assert weighed({"steps": [step], "for": ["name"]}).grounds == (Ground("nom identique (rare)", "for", "+12,1 bits"),)
+
+
+def test_sources_that_contradict_each_other() -> None:
+    """The scorer weighs the likeliest source; what another one, or the cover, says is told beside it."""
+    step = {"field": "family", "level": "same", "says": "agree", "bits": 9.0, "rarity_bits": 0.0}
+    told = weighed({"steps": [step], "for": ["folder-number", "name"], "against": ["name", "cover-differs"]})
+    assert told.grounds[1:] == (
+        Ground("le numéro de dossier désigne ce salarié", "for"),
+        Ground("selon une autre source du dossier, nom différent", "against"),
+        Ground("ce qui se lit sur la couverture contredit ce salarié (lecture automatique)", "against"),
+    )
+    assert says({"for": ["matricule"], "against": ["matricule"]}) == {"matricule": "mixed"}
 
 
 def test_the_rule_in_the_same_words() -> None:
@@ -60,11 +75,10 @@ def test_the_rule_in_the_same_words() -> None:
 
 
 def test_every_level_of_the_scorer_has_a_sentence() -> None:
-    levels = pytest.importorskip("fhir_server.identity.levels", reason="the scorer is not there yet")
-    guards = pytest.importorskip("fhir_server.identity.guards")
-    for comparison in levels.FRENCH:
+    for comparison in FRENCH:
         assert {level.name for level in comparison.levels} | {"nothing"} == words().step[comparison.field].keys()
-    assert all(reason(code) != code for code in guards.WORDS)
+    assert words().step.keys() == {comparison.field for comparison in FRENCH}
+    assert words().grade.keys() == set(get_args(Grade))
 
 
 def test_every_code_has_its_words() -> None:
