@@ -173,9 +173,9 @@ async def test_the_queue_is_cleared_by_the_keyboard_alone(office: Office, page: 
         await picture(page, f"item-{number}")
         key, told = decided[number]
         if key == "2":
-            told = await page.inner_text(".side")
-            assert "lu : LEA" in told
-            assert "lu : 05/12/1996 (incertain)" in told
+            side = await page.inner_text(".side")
+            assert "lu : LEA" in side
+            assert "lu : 05/12/1996 (incertain)" in side
             await whole_page(page)
             await keys(page, "r", "2")
             await picture(page, "item-attach")
