@@ -222,8 +222,8 @@ class Console:
 
 
 def console_routes(console: Console) -> APIRouter:
-    """`/console` and everything below it."""
-    router = APIRouter(prefix="/console")
+    """`/console` and everything below it, and `/`, where the provider sends those who have logged out."""
+    router = APIRouter()
     folder = "/dossiers/{folder}"
     for path, method, answering in (
         ("", "GET", console.queue),
@@ -235,9 +235,13 @@ def console_routes(console: Console) -> APIRouter:
         (f"{folder}/decisions", "POST", console.decide),
         ("/annulations", "POST", console.undo),
     ):
-        router.add_api_route(path, console.answers(answering), methods=[method], response_model=None)
+        router.add_api_route(f"/console{path}", console.answers(answering), methods=[method], response_model=None)
 
-    @router.get("/static/{digest}/{name}")
+    @router.get("/")
+    async def home() -> Response:
+        return page("home.html", "")
+
+    @router.get("/console/static/{digest}/{name}")
     async def static(digest: str, name: str) -> Response:
         """Raises NotFound."""
         answer = static_answer(digest, name)
