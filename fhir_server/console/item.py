@@ -217,7 +217,7 @@ def listed_pages(documents: Sequence[ShownDocument], base: str, document: int) -
     """The documents of a folder for who may open them; `base` is where the page of the folder is."""
     return tuple(
         ListedPages(
-            None if one.withheld else f"{base}&doc={one.number}&page=1",
+            f"{base}&doc={one.number}&page=1" if one.is_shown else None,
             one.document_id,
             one.number,
             _label(one),
@@ -230,16 +230,16 @@ def listed_pages(documents: Sequence[ShownDocument], base: str, document: int) -
 
 def _label(one: ShownDocument) -> str:
     dated = f" du {french.date(one.dated)}" if one.dated else ""
-    withheld = ", non transmissible" if one.withheld else ""
+    withheld = ", non transmissible" if one.withheld else ", réservé au médecin du travail" if one.opposed else ""
     return f"{one.number}. {kind_of(one.kind).label}{dated}, {french.counted(one.pages, 'page')}{withheld}"
 
 
 def shown_page(documents: Sequence[ShownDocument], folder: str, base: str, document: int, page: int) -> ShownPage:
     """A whole page in the viewer; `folder` is the address of the folder, to which pictures are relative."""
     one = next((row for row in documents if row.number == document), None)
-    if one is None or one.withheld or not 1 <= page <= one.pages:
+    if one is None or not one.is_shown or not 1 <= page <= one.pages:
         return ShownPage(None, "Cette page ne peut pas être montrée.", document, page)
-    places = [(row.number, at) for row in documents if not row.withheld for at in range(1, row.pages + 1)]
+    places = [(row.number, at) for row in documents if row.is_shown for at in range(1, row.pages + 1)]
     at = places.index((document, page))
     address = [f"{base}&doc={number}&page={of}" for number, of in places]
     return ShownPage(

@@ -6,6 +6,7 @@ of the page here. Every picture is an access of its own, and so is every refusal
 
 import asyncio
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,13 +15,14 @@ from PIL import Image
 from fhir_server.caller import Caller
 from fhir_server.intake.document import DocumentIntake
 from fhir_server.outcomes import Forbidden, NotFound
+from fhir_server.r4.resource_types import TYPE_NUMBER
 from fhir_server.records import audit
 from fhir_server.records.read import Archive
 from fhir_server.records.write import new_id
 from fhir_server.scans.rendition import picture_of_page
 from fhir_server.settings import Settings
 from fhir_server.store.database import Database
-from fhir_server.store.identity_events import OPEN, IdentityEvents, in_force
+from fhir_server.store.identity_events import OPEN, Event, IdentityEvents, in_force
 from fhir_server.store.scan_lots import DocumentRow, FolderRow, ScanLots
 from mappings.access_facts import WITHHELD
 
@@ -33,7 +35,9 @@ MEDIA_TYPE: Final = "image/jpeg"
 
 @dataclass(frozen=True, slots=True)
 class ShownDocument:
-    """A document of a folder, as who may open it is told. `withheld`: it is non-transmissible, and he may not."""
+    """A document of a folder, as who may open it is told. `withheld`: he may not, since it is non-transmissible;
+    `opposed`: since it could be in the record of a worker who keeps his from this role.
+    """
 
     number: int
     document_id: str
@@ -41,6 +45,11 @@ class ShownDocument:
     dated: str | None
     pages: int
     withheld: bool
+    opposed: bool = False
+
+    @property
+    def is_shown(self) -> bool:
+        return not self.withheld and not self.opposed
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +58,7 @@ class _Folder:
     documents: tuple[DocumentRow, ...]
     kinds: dict[str, tuple[str | None, str | None]]
     flagged: frozenset[str]
+    opposed: bool
 
 
 class ReviewPages:
@@ -84,7 +94,12 @@ class ReviewPages:
         folder = await self._folder(caller, lot, barcode, "whole", "documents")
         return tuple(
             ShownDocument(
-                number, row.document_id, *folder.kinds[row.document_id], row.pages, _is_withheld(caller, folder, row)
+                number,
+                row.document_id,
+                *folder.kinds[row.document_id],
+                row.pages,
+                _is_withheld(caller, folder, row),
+                folder.opposed,
             )
             for number, row in enumerate(folder.documents, 1)
         )
@@ -92,7 +107,8 @@ class ReviewPages:
     async def page(self, caller: Caller, lot: str, barcode: str, document: int, page: int) -> bytes:
         """A whole page as a JPEG, for those who see pages; `document` and `page` count from 1.
 
-        Raises Forbidden (also for what is non-transmissible: only the médecin du travail sees that), NotFound.
+        Raises Forbidden (also for what is non-transmissible: only the médecin du travail sees that; and where one of
+        the workers whose it could be opposes that this role sees his record, R4624-45-6), NotFound.
         """
         asked = f"page&document={document}&page={page}"
         folder = await self._folder(caller, lot, barcode, "whole", asked)
@@ -102,6 +118,9 @@ class ReviewPages:
         if _is_withheld(caller, folder, row):
             await self._trace(caller, folder.row, f"review={asked}", outcome=audit.REFUSED)
             raise Forbidden("This document is non-transmissible (R4127-45)")
+        if folder.opposed:
+            await self._trace(caller, folder.row, f"review={asked}", outcome=audit.REFUSED)
+            raise Forbidden("This role does not see the pages of this folder (R4624-45-6)")
         await self._trace(caller, folder.row, f"review={asked}")
         return await self._drawn(row, page - 1, None)
 
@@ -116,9 +135,25 @@ class ReviewPages:
         _, listed = await self._documents.again(lot, barcode)
         kinds = {one.document_id: (one.kind, one.dated) for one in listed.documents}
         rows = await self._lots.documents(lot, barcode)
-        events = in_force(await self._events.of_folder(lot, barcode), "non-transmissible")
-        flagged = frozenset(name for event in events for name in event.explanation.get("documents", {}))
-        return _Folder(row, tuple(rows), kinds, flagged)
+        events = await self._events.of_folder(lot, barcode)
+        marked = in_force(events, "non-transmissible")
+        flagged = frozenset(name for event in marked for name in event.explanation.get("documents", {}))
+        opposed = sees == "whole" and await self._is_opposed(caller, row, events)
+        return _Folder(row, tuple(rows), kinds, flagged, opposed)
+
+    async def _is_opposed(self, caller: Caller, folder: FolderRow, events: Sequence[Event]) -> bool:
+        """Whether a worker whose folder it could be keeps his record from this role. As long as nobody else has said
+        that it is not his, its pages count as his; who he is is no secret (R4624-45-6), so the index zone is shown.
+        """
+        rights = caller.sight("r").rights
+        if not rights:
+            return False
+        possible = {str(one["patient"]) for one in (folder.evidence or {}).get("candidates", ())}
+        possible |= {event.patient_id for event in in_force(events, "second-opinion-asked") if event.patient_id}
+        dismissed = in_force(events, "not-this-worker")
+        possible -= {event.patient_id for event in dismissed if event.patient_id and event.decided_by != caller.person}
+        rows = await self._archive.resources.read_many([(TYPE_NUMBER["Patient"], one) for one in sorted(possible)])
+        return any(right in row.held for row in rows for right in rights)
 
     async def _drawn(self, row: DocumentRow, index: int, zone: tuple[float, float, float, float] | None) -> bytes:
         async with self._drawing:
