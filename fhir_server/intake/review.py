@@ -312,7 +312,11 @@ class Review:
         first = since[0] if since else None
         if first is None or first.kind not in _SETTLED_AS[decision.kind] or first.decided_by != caller.professional:
             return None
-        return first if decision.patient_id in (None, first.patient_id) else None
+        if decision.patient_id not in (None, first.patient_id):
+            return None
+        if decision.kind == "confirm":  # what it did is the attachment that came with it
+            return next((one for one in since[1:2] if one.kind == "attach"), None)
+        return first
 
     async def undo(
         self, caller: Caller, event_id: int, reason: str | None = None, *, note: str | None = None
@@ -349,9 +353,12 @@ class Review:
             note=note,
             undoes=event_id,
         )
+        if event.kind == "non-transmissible" and not caller.recalls:
+            await self._trace_refused(caller, "operation", request_id, folder)
+            raise Forbidden("Only the médecin du travail makes it transmissible again")
         trace = _decided(caller, request_id, folder, "undo", event.patient_id)
         if event.kind != "attach":
-            return await self._undo_in_queue(caller, event, undoing, trace)
+            return await self._undo_in_queue(event, undoing, trace)
         decided = Decided(person, caller.role, datetime.now(UTC), why, service_id_of(self._settings))
         done = await self._unfiling.take_out(
             event, undoing, decided, hold=lambda connection: held_as_filed(connection, event, None), accesses=[trace]
@@ -428,6 +435,7 @@ class Review:
         if asked is None or asked.patient_id is None:
             raise BusinessRule("No worker was proposed: disagree, and decide yourself")
         if not asked.decided_by or _same(asked.decided_by, case.person):
+            await self._trace_refused(case.caller, "operation", case.request_id, case.folder)
             raise Forbidden("The second person is another one than the first")
         await self._usable(case.caller, asked.patient_id)
         given = case.event(
@@ -533,11 +541,9 @@ class Review:
             await insert_accesses(connection, [trace])
         return Settled(event_id, state)
 
-    async def _undo_in_queue(self, caller: Caller, event: Event, undoing: NewEvent, trace: AccessRow) -> Undone:
+    async def _undo_in_queue(self, event: Event, undoing: NewEvent, trace: AccessRow) -> Undone:
         assert event.lot
         assert event.barcode
-        if event.kind == "non-transmissible" and not caller.recalls:
-            raise Forbidden("Only the médecin du travail makes it transmissible again")
         expected = {"not-in-register": ("aside",), "several-workers": ("rejected",)}.get(event.kind, OPEN)
         _, listed = await self._documents.again(event.lot, event.barcode)
         at = datetime.now(UTC)
@@ -598,9 +604,12 @@ class Review:
         """Raises Forbidden, and traces it, unless the role of the caller allows it."""
         if _WHOLE[caller.review] >= _WHOLE[sees]:
             return
+        await self._trace_refused(caller, interaction, request_id, folder)
+        raise Forbidden("This role does not decide on whose documents these are (R4624-45-5)")
+
+    async def _trace_refused(self, caller: Caller, interaction: str, request_id: str, folder: FolderRow | None) -> None:
         row = _look(caller, interaction, request_id, folder.list_id if folder else None)
         await self._archive.accesses.append(row._replace(outcome=audit.REFUSED))
-        raise Forbidden("This role does not decide on whose documents these are (R4624-45-5)")
 
     async def _why_second(self, case: _Case, patient_id: str) -> tuple[str, ...]:
         identity = await self._usable(case.caller, patient_id)
