@@ -418,8 +418,8 @@ def make_standings(parts: Parts) -> Standings:
     return Standings(parts.persons, mode=parts.settings.out_of_team, everybodys=[service])
 
 
-async def make_console(parts: Parts, authentication: Authentication) -> Console:
-    """The pages of persons, with the sessions of the login."""
+async def make_console(parts: Parts, authentication: Authentication, limits: Limits) -> Console:
+    """The pages of persons, with the sessions of the login; their requests count with those that they make of FHIR."""
     issuer = urlsplit(parts.settings.login_issuer or "")
     return Console(
         parts.review,
@@ -428,6 +428,7 @@ async def make_console(parts: Parts, authentication: Authentication) -> Console:
         References(await parts.clients.key("console")),
         timedelta(hours=parts.settings.review_hours),
         f"{issuer.scheme}://{issuer.netloc}",
+        limits.request,
     )
 
 
@@ -496,7 +497,7 @@ def create(settings: Settings | None = None) -> Application:
             )
             if login:
                 app.include_router(login_routes(login, Logins(parts.archive.accesses, service.failures)))
-                app.include_router(console_routes(await make_console(parts, authentication)))
+                app.include_router(console_routes(await make_console(parts, authentication, service.limits)))
             app.include_router(health_routes(parts.database, parts.transient, parts.blobs, watch))
             app.include_router(docs_routes(settings.public_base))
             app.include_router(metrics_route(app.exposition, authentication))

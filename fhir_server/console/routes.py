@@ -28,7 +28,7 @@ from fhir_server.console.visits import Visit, Visiting
 from fhir_server.console.words import words
 from fhir_server.intake.review import Review
 from fhir_server.intake.review_pages import MEDIA_TYPE, ReviewPages
-from fhir_server.outcomes import BadParameter, Conflict, Failure, Forbidden, NotFound, TooLarge
+from fhir_server.outcomes import BadParameter, Conflict, Failure, Forbidden, NotFound, Throttled, TooLarge
 from fhir_server.store.identity_events import PlaceInQueue
 
 log = structlog.get_logger(__name__)
@@ -37,6 +37,8 @@ ON_A_PAGE: Final = 25
 LARGEST_FORM: Final = 64 * 1024
 STAYS: Final = frozenset({"not-this-worker", "non-transmissible", "back-to-review", "disagree"})
 """After these the folder still waits, and is shown again."""
+MOST_NAMED: Final = 4
+"""Recipients of a sentence; `dmst-fhir recall` lists all."""
 OLD_FORM: Final = "old-form"
 FORM: Final = "application/x-www-form-urlencoded"
 Form = Mapping[str, list[str]]
@@ -49,7 +51,9 @@ class _OldForm(Forbidden):
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """What the pages are made with. `form_targets`: origins to which the logout may lead."""
+    """What the pages are made with. `form_targets`: origins to which the logout may lead; `admit` counts a request of
+    somebody, and raises Throttled where he has made too many.
+    """
 
     review: Review
     pages: ReviewPages
@@ -57,6 +61,7 @@ class Console:
     references: References
     late_after: timedelta
     form_targets: str
+    admit: Callable[[Caller], None]
 
     # what is shown
 
@@ -149,8 +154,8 @@ class Console:
         if not folder.startswith("/console/dossiers/"):
             raise BadParameter("This form is not one of these pages", expression="folder")
         undone = await self.review.undo(visit.caller, event, one_of(form, "reason") or None)
-        left = sorted({row.recipient for row in undone.recall})
-        said = self.references.seal("said", "undo", None, None, ", ".join(left))
+        left = _few(sorted({row.recipient for row in undone.recall}))
+        said = self.references.seal("said", "undo", None, None, left)
         return _to(f"{folder}?{urlencode({'file': one_of(form, 'file'), 'fait': said})}")
 
     # on the way
@@ -206,9 +211,13 @@ class Console:
             if visit is None:
                 return _log_in(request)
             try:
+                self.admit(visit.caller)
                 return await answering(request, visit)
             except Failure as failure:
                 return self._failed(request, visit, failure)
+            except Exception:
+                log.exception("console failed", method=request.method)
+                return self._failed(request, visit, Failure("This did not succeed"))
 
         return endpoint
 
@@ -218,7 +227,10 @@ class Console:
         log.info("console refused", status=failure.status, code=failure.code)
         folder = request.path_params.get("folder") if failure.status == Conflict.status else None
         again = f"/console/dossiers/{folder}" if folder else None
-        return self._page("failure.html", visit, failure.status, title=title, text=text, again=again)
+        answer = self._page("failure.html", visit, failure.status, title=title, text=text, again=again)
+        if isinstance(failure, Throttled):
+            answer.headers["Retry-After"] = str(failure.retry_after)
+        return answer
 
 
 def console_routes(console: Console) -> APIRouter:
@@ -285,6 +297,13 @@ async def _form(request: Request, visit: Visit) -> Form:
     except Forbidden as refused:
         raise _OldForm(refused.diagnostics) from refused
     return form
+
+
+def _few(names: list[str]) -> str:
+    """Names for a sentence, as many as an address carries."""
+    told = ", ".join(name[:100] for name in names[:MOST_NAMED])
+    beyond = len(names) - MOST_NAMED
+    return told + (f" et {french.counted(beyond, 'autre')}" if beyond > 0 else "")
 
 
 def _code(text: str | None) -> str:
