@@ -148,8 +148,8 @@ def item_page(
 
 
 def _may_know(event: Event, caller: Caller) -> bool:
-    """That something is non-transmissible is told to those who see pages."""
-    return event.kind != "non-transmissible" or caller.review == "whole"
+    """That something is non-transmissible, or was taken for it, is told to those who see pages."""
+    return event.explanation.get("of", event.kind) != "non-transmissible" or caller.review == "whole"
 
 
 def _table(item: Item, candidates: Sequence[Candidate], first: int) -> Table:

@@ -30,6 +30,9 @@ PRIVATE: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 
+_TURNING: Final = dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)), "\ufffd")
+"""Embeddings, overrides and isolates of direction (UAX 9): in a name they could make `différent` read otherwise."""
+
 
 @cache
 def static(name: str) -> tuple[str, bytes]:
@@ -56,12 +59,18 @@ def _templates() -> Environment:
         loader=PackageLoader("fhir_server.console"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_upright,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     told: dict[str, Any] = {"static": static_href, "roles": ROLES}
     environment.globals |= told
     return environment
+
+
+def _upright(told: object) -> object:
+    """What a template shows, without the characters that turn what stands beside them around."""
+    return told.translate(_TURNING) if type(told) is str else told
 
 
 def policy(form_targets: str) -> str:

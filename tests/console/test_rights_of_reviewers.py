@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from fhir_server.caller import Caller
 from fhir_server.console.references import References
+from fhir_server.console.rendering import page
 from fhir_server.console.routes import MOST_NAMED, _few  # pyright: ignore[reportPrivateUsage]
 from fhir_server.settings import Settings
 from mappings.consent import WORKER_RIGHT
@@ -15,6 +17,7 @@ from tests.console.support import office as working
 from tests.console.test_review_queue import undo_of
 from tests.peers.oidc_provider import AuthlibProvider
 
+NOBODY = {"caller": Caller("person:x", "X", "infirmier", (), "TREAT"), "csrf": "c", "left": "5 min"}
 ALLOWED = 60
 """Requests of a person in a minute."""
 
@@ -96,10 +99,21 @@ async def test_rights_hold_in_the_console(office: Office) -> None:
     assert (await assistant.http.post("/console/annulations", data=forged)).status_code == 403
     assert (ASSISTANT, "operation", 4, "review") in await office.trail("review")
 
+    taken = undo_of((await doctor.get("/console/decisions")).text)
+    assert (await doctor.http.post("/console/annulations", data=taken)).status_code == 303
+    assert f"annulation, {DOCTOR}" in (await nurse.open("100000107")).text
+    assert f"annulation, {DOCTOR}" not in (await assistant.open("100000107")).text, "nor that something was flagged"
+
     answers = [await assistant.http.get("/console/dossiers/none") for _ in range(ALLOWED)]
     assert answers[-1].status_code == 429
     assert "Trop de demandes" in answers[-1].text
     assert int(answers[-1].headers["retry-after"]) >= 1
+
+
+def test_a_name_does_not_turn_the_words_beside_it_around() -> None:
+    """Overrides and embeddings of direction (UAX 9) are shown as something that is not a letter; markup is text."""
+    told = page("failure.html", "", title="T", text="DURAND\u202e\u2066<b>, qualifiée", again=None, **NOBODY).body
+    assert "DURAND\ufffd\ufffd&lt;b&gt;, qualifiée" in bytes(told).decode()
 
 
 def test_many_recipients_fit_into_an_address() -> None:
