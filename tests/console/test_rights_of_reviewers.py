@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from tests.console.support import office as working
 from tests.console.test_review_queue import undo_of
 from tests.peers.oidc_provider import AuthlibProvider
 
-NOBODY = {"caller": Caller("person:x", "X", "infirmier", (), "TREAT"), "csrf": "c", "left": "5 min"}
+NOBODY: dict[str, Any] = {"caller": Caller("person:x", "X", "infirmier", (), "TREAT"), "csrf": "c", "left": "5 min"}
 ALLOWED = 60
 """Requests of a person in a minute."""
 
@@ -112,7 +113,7 @@ async def test_rights_hold_in_the_console(office: Office) -> None:
 
 def test_a_name_does_not_turn_the_words_beside_it_around() -> None:
     """Overrides and embeddings of direction (UAX 9) are shown as something that is not a letter; markup is text."""
-    told = page("failure.html", "", title="T", text="DURAND\u202e\u2066<b>, qualifiée", again=None, **NOBODY).body
+    told = page("failure.html", "", title="T", text="DURAND\u202e\u2066<b>, qualifiée", **NOBODY, again=None).body
     assert "DURAND\ufffd\ufffd&lt;b&gt;, qualifiée" in bytes(told).decode()
 
 
