@@ -26,6 +26,7 @@ from fhir_server import embedded, logs, traces
 from fhir_server.console.references import References
 from fhir_server.console.routes import Console, console_routes
 from fhir_server.dispatch import Dispatcher
+from fhir_server.identity.matcher import Matcher
 from fhir_server.intake.document import DocumentIntake
 from fhir_server.intake.identity_links import IdentityLinks
 from fhir_server.intake.register import RegisterIntake, service_id_of
@@ -121,6 +122,7 @@ class Parts:
     door: Door
     jobs: Jobs
     bulk: Bulk
+    matcher: Matcher
     transient: Transient
     uploads: Uploads
     recipients: tuple[Recipient, ...]
@@ -200,14 +202,14 @@ async def build(settings: Settings, metrics: Metrics | None = None) -> AsyncGene
         door = Door(commits, jobs)
         bulk = Bulk(database=database, blobs=blobs, jobs=jobs, accesses=accesses, settings=settings)
         recipients = recipient_file.load(settings.recipients)
-        alike = candidates.Candidates(database, metrics)
+        matcher = Matcher(searches, candidates.Candidates(database, metrics), production=settings.production)
         documents = DocumentIntake(
             door=door,
             archive=archive,
             database=database,
             jobs=jobs,
             recipients=recipients,
-            candidates=alike,
+            matcher=matcher,
             settings=settings,
         )
         lots = LotIntake(documents=documents, database=database, blobs=blobs, transient=transient, settings=settings)
@@ -226,6 +228,7 @@ async def build(settings: Settings, metrics: Metrics | None = None) -> AsyncGene
             door,
             jobs,
             bulk,
+            matcher,
             transient,
             uploads,
             recipients,
@@ -407,6 +410,7 @@ def make_service(parts: Parts, page_links: PageLinks, forget: Callable[[str], No
         parts.transfers,
         parts.persons,
         Limits(parts.settings),
+        parts.matcher,
         Failures(parts.archive.accesses, each=parts.settings.audit_failures_per_minute),
         forget,
     )

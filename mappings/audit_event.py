@@ -264,6 +264,21 @@ def _is_export(access: Access) -> bool:
     )
 
 
+_IHE_TRANSACTIONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {
+        "$match": ("ITI-119", "Patient Demographics Match"),
+        "$ihe-pix": ("ITI-83", "Mobile Patient Identifier Cross-reference Query"),
+    }
+)
+
+
+def _ihe_transaction(access: Access) -> tuple[str, str] | None:
+    """That of PDQm or PIXm which an operation is: their audit profiles want it as a subtype beside that of BALP."""
+    if access.interaction != "operation":
+        return None
+    return _IHE_TRANSACTIONS.get((access.query or "").partition("?")[0])
+
+
 def _kind(access: Access) -> tuple[Element, list[Element]]:
     """The type of the event and its subtypes."""
     if access.interaction == "disclose":
@@ -277,6 +292,11 @@ def _kind(access: Access) -> tuple[Element, list[Element]]:
     if access.interaction == "declare-access":
         started = "break-glass" in access.circumstances
         return coding(systems.DICOM, "110113", "Security Alert"), [OVERRIDE if started else RESTRICTED]
+    if transaction := _ihe_transaction(access):
+        return coding(systems.AUDIT_EVENT_TYPE, "rest", "RESTful Operation"), [
+            coding(systems.RESTFUL_INTERACTION, access.interaction),
+            coding(systems.IHE_EVENT_TYPE, *transaction),
+        ]
     interaction = [] if access.interaction == "export" else [coding(systems.RESTFUL_INTERACTION, access.interaction)]
     if _is_export(access):
         return coding(systems.DICOM, "110106", "Export"), [*interaction, coding(systems.ISO_21089, "extract")]

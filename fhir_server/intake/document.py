@@ -18,6 +18,7 @@ import structlog
 from fhir_server.caller import service
 from fhir_server.consent.decide import ON_REQUEST
 from fhir_server.identity.decisions import grounds_of
+from fhir_server.identity.matcher import Matcher
 from fhir_server.identity.matching import Certain, Doubtful, Evidence, Match, Scored
 from fhir_server.identity.resolve import Resolver
 from fhir_server.intake.proofs import proofs_of
@@ -41,7 +42,6 @@ from fhir_server.scans.rendition import to_pdfa
 from fhir_server.scans.unpack import Problem
 from fhir_server.settings import Settings
 from fhir_server.store.access_log import AccessRow
-from fhir_server.store.candidates import Candidates
 from fhir_server.store.commit import Written
 from fhir_server.store.database import Connection, Database
 from fhir_server.store.identity_events import (
@@ -146,7 +146,7 @@ class DocumentIntake:
         database: Database,
         jobs: Jobs,
         recipients: Sequence[Recipient],
-        candidates: Candidates,
+        matcher: Matcher,
         settings: Settings,
     ) -> None:
         self._door = door
@@ -157,7 +157,7 @@ class DocumentIntake:
         self._settings = settings
         self._lots = ScanLots(database)
         self._events = IdentityEvents(database)
-        self._resolver = Resolver(archive.searches, candidates, production=settings.production)
+        self._resolver = Resolver(matcher, production=settings.production)
 
     async def settle(
         self,

@@ -3,7 +3,7 @@
 Everything that is known of him counts: birth name and used name, former matricules.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from fhir_server.linkage.comparable import RAREST, Comparable, Rarity, comparable
@@ -43,6 +43,6 @@ def parts_of_patient(patient: Mapping[str, Any]) -> Iterable[int]:
     return parts_of(comparable(traits_of(identity), identity.former_matricules, families=_NOT_ASKED, givens=_NOT_ASKED))
 
 
-def parts_of_record(stated: TraitsIns) -> Iterable[int]:
+def parts_of_record(stated: TraitsIns, former_matricules: Sequence[str] = ()) -> Iterable[int]:
     """What the candidates for an incoming record are asked for by."""
-    return parts_of(comparable(stated, families=_NOT_ASKED, givens=_NOT_ASKED), stored=False)
+    return parts_of(comparable(stated, former_matricules, families=_NOT_ASKED, givens=_NOT_ASKED), stored=False)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fhir_server.identity.matcher import Matcher
 from fhir_server.ports import BlobStore
 from fhir_server.records.bulk import Bulk
 from fhir_server.records.failures import Failures
@@ -40,6 +41,7 @@ class Service:
     transfers: Transfers
     persons: Persons
     limits: Limits
+    matcher: Matcher
     failures: Failures
     forget: Callable[[str], None] = _nobody
     """Told of whom something was recorded that counts at once."""

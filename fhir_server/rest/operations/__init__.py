@@ -13,6 +13,7 @@ from fhir_server.rest.operations.graphql import GRAPHQL
 from fhir_server.rest.operations.index_status import INDEX_STATUS
 from fhir_server.rest.operations.lastn import LASTN
 from fhir_server.rest.operations.lookup import LOOKUP
+from fhir_server.rest.operations.match import MATCH
 from fhir_server.rest.operations.meta import META
 from fhir_server.rest.operations.meta_change import META_ADD, META_DELETE
 from fhir_server.rest.operations.operation import Operation
@@ -41,6 +42,7 @@ OPERATIONS: tuple[Operation, ...] = (
     IN_VALUE_SET,
     LASTN,
     LOOKUP,
+    MATCH,
     META,
     META_ADD,
     META_DELETE,

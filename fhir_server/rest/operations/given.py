@@ -79,9 +79,11 @@ class Given:
         return ((name, value) for name, values in self._values.items() for value in values)
 
 
-async def given(exchange: Exchange, service: Service, table: Parameters) -> Given:
-    """The arguments of a call. Raises BadSyntax, InvalidResource, BadParameter."""
-    return Given(table, await arguments(exchange, service, *table))
+async def given(
+    exchange: Exchange, service: Service, table: Parameters, *, bare: tuple[str, str] | None = None
+) -> Given:
+    """The arguments of a call; `bare` as in `arguments`. Raises BadSyntax, InvalidResource, BadParameter."""
+    return Given(table, await arguments(exchange, service, *table, bare=bare))
 
 
 def required(text: str, name: str) -> BadParameter:

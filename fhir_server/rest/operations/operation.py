@@ -19,7 +19,7 @@ Arguments = dict[str, list[Any]]
 class Operation:
     """`name` begins with `$`; `types` are the resource types that it is about, None for all of them.
 
-    GET is offered where the operation changes nothing (`affects_state`).
+    GET is offered where the operation changes nothing (`affects_state`) and what it is asked by may stand in a URL.
     """
 
     name: str
@@ -28,20 +28,24 @@ class Operation:
     levels: frozenset[Level]
     types: frozenset[str] | None = None
     affects_state: bool = False
+    by_post_only: bool = False
 
     @property
     def methods(self) -> tuple[str, ...]:
-        return ("POST",) if self.affects_state else ("GET", "POST")
+        return ("POST",) if self.affects_state or self.by_post_only else ("GET", "POST")
 
     def is_about(self, resource_type: str) -> bool:
         return self.types is None or resource_type in self.types
 
 
-async def arguments(exchange: Exchange, service: Service, *names: str, lenient: bool = False) -> Arguments:
+async def arguments(
+    exchange: Exchange, service: Service, *names: str, lenient: bool = False, bare: tuple[str, str] | None = None
+) -> Arguments:
     """The arguments of a call: those of the URL, and those of the Parameters that were posted.
 
-    Raises BadSyntax, InvalidResource, and BadParameter for a name that is not among `names`, unless `lenient`: then it
-    is left out.
+    `bare` is the parameter, and its resource type, that may be posted by itself (R4 operations.html#request). Raises
+    BadSyntax, InvalidResource, and BadParameter for a name that is not among `names`, unless `lenient`: then it is left
+    out.
     """
     given: Arguments = {}
     for name, value in exchange.pairs():
@@ -49,7 +53,7 @@ async def arguments(exchange: Exchange, service: Service, *names: str, lenient: 
             given.setdefault(name, []).append(value)
     if exchange.method == "POST" and exchange.headers.get(b"content-type"):
         body = await received(exchange, service.largest_body)
-        for parameter in _posted(body):
+        for parameter in _posted(body, bare):
             given.setdefault(parameter["name"], []).append(_value(parameter))
     if lenient:
         return {name: values for name, values in given.items() if name in names}
@@ -84,10 +88,13 @@ def only_count(given: Arguments, name: str, *, default: int, largest: int) -> in
     return min(int(value[:10]), largest)
 
 
-def _posted(body: bytes) -> list[dict[str, Any]]:
+def _posted(body: bytes, bare: tuple[str, str] | None) -> list[dict[str, Any]]:
     if not body:
         return []
     resource = parse_json(body)
+    if bare and resource["resourceType"] == bare[1]:
+        validate(resource)
+        return [{"name": bare[0], "resource": resource}]
     if resource["resourceType"] != "Parameters":
         raise BadSyntax("An operation is called with Parameters", expression="Parameters")
     validate(resource)
