@@ -100,7 +100,10 @@ class Matcher:
 
     async def numbered(self, numbers: Iterable[tuple[str, str]], sight: Sight) -> list[bytes]:
         """Patients in sight who bear one of these identifiers, as JSON."""
-        values = [f"{_escaped(system)}|{_escaped(value)}" for system, value in sorted(set(numbers))[:MOST_NUMBERS]]
+        values = [
+            f"{search_query.escaped(system)}|{search_query.escaped(value)}"
+            for system, value in sorted(set(numbers))[:MOST_NUMBERS]
+        ]
         if not values:
             return []
         query = search_query.parse("Patient", [("identifier", ",".join(values)), ("_count", str(MOST_NUMBERED))])
@@ -142,8 +145,3 @@ def active(docs: Iterable[bytes]) -> dict[str, Person]:
     """Those who are not deprecated, by id."""
     persons = (Person(doc, identity_of(orjson.loads(doc))) for doc in docs)
     return {one.identity.patient_id: one for one in persons if one.identity.active}
-
-
-def _escaped(value: str) -> str:
-    """A literal value inside a search parameter (R4 3.1.1.4.0.1)."""
-    return value.replace("\\", "\\\\").replace(",", "\\,").replace("|", "\\|").replace("$", "\\$")

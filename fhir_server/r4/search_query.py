@@ -24,6 +24,11 @@ _TOTALS: Final[dict[str, Literal["none", "estimate", "accurate"]]] = {
 _SUMMARIES: Final = frozenset({"true", "text", "data", "count", "false"})
 
 
+def escaped(value: str) -> str:
+    """A literal value inside a search parameter (R4 3.1.1.4.0.1)."""
+    return value.replace("\\", "\\\\").replace(",", "\\,").replace("|", "\\|").replace("$", "\\$")
+
+
 def parse(resource_type: str, pairs: Sequence[tuple[str, str]], *, lenient: bool = False) -> SearchQuery:
     """The query of `pairs` (name, value; already percent-decoded).
 

@@ -26,6 +26,7 @@ from fhir_server.r4.search_criteria import SearchQuery
 from fhir_server.r4.subjects import patient_in, patient_in_bytes
 from fhir_server.records import audit, consent_proof, search_parameters
 from fhir_server.records.conditions import Sought, match, query_of, resolve, sought_in
+from fhir_server.records.duplicates import open_cases, replaced_by
 from fhir_server.records.links import Links
 from fhir_server.records.render import renderer
 from fhir_server.records.validation import parse_json, validate
@@ -187,6 +188,8 @@ class Door:
             alongside = _with_parameters(attempt, alongside)
         if any(one.type in ("Consent", "Binary") for one in incoming):
             alongside = _with_proofs(caller, incoming, alongside)
+        if any(one.type == "Patient" and one.method != "delete" and replaced_by(one.resource) for one in incoming):
+            alongside = _with_cases(caller, alongside)
         concerned = Concerned((one.resource_id, one.resource) for one in incoming if one.method != "delete")
         if concerned and self._jobs:
             alongside = _with_deliveries(concerned, self._jobs, alongside)
@@ -408,6 +411,17 @@ def _with_proofs(caller: Caller, incoming: Sequence[Incoming], alongside: Alongs
         await consent_proof.keep_proofs(
             connection, [one.id for one in written if one.type == TYPE_NUMBER["Binary"] and one.doc is None]
         )
+        if alongside:
+            await alongside(connection, written)
+
+    return both
+
+
+def _with_cases(caller: Caller, alongside: Alongside | None) -> Alongside:
+    """Patients that are said to be replaced by others are looked at by a person."""
+
+    async def both(connection: Connection, written: Sequence[Written]) -> None:
+        await open_cases(connection, caller, written)
         if alongside:
             await alongside(connection, written)
 

@@ -217,6 +217,12 @@ async def hold_pair(connection: Connection, one: str, other: str) -> None:
     await connection.execute(SQL["hold_pair"], (signed_hash("identity pair " + " ".join(sorted((one, other)))),))
 
 
+async def events_of_patient(connection: Connection, patient_id: str, limit: int = 200) -> list[Event]:
+    """What was decided about a worker, newest first, as the transaction of somebody else sees it."""
+    rows = await connection.execute(SQL["of_patient"], {"patient": patient_id, "limit": limit})
+    return [Event(*row) for row in await rows.fetchall()]
+
+
 class IdentityEvents:
     """Events over one database."""
 

@@ -10,6 +10,7 @@ from fhir_server.rest.operations.export import EXPORT, GROUP_EXPORT, PATIENT_EXP
 from fhir_server.rest.operations.expunge import EXPUNGE
 from fhir_server.rest.operations.generate_metadata import GENERATE_METADATA
 from fhir_server.rest.operations.graphql import GRAPHQL
+from fhir_server.rest.operations.ihe_pix import IHE_PIX
 from fhir_server.rest.operations.index_status import INDEX_STATUS
 from fhir_server.rest.operations.lastn import LASTN
 from fhir_server.rest.operations.lookup import LOOKUP
@@ -36,6 +37,7 @@ OPERATIONS: tuple[Operation, ...] = (
     GENERATE_METADATA,
     GRAPHQL,
     GROUP_EXPORT,
+    IHE_PIX,
     IMPORT,
     INDEX_STATUS,
     IN_CODE_SYSTEM,
