@@ -15,7 +15,20 @@ NAMED = {
 }
 FULL = {"lots": (), "reads": ()}
 ALONE = frozenset(
-    {"lots", "reads", "index_shapes", "bulk", "binaries", "crash", "full_text", "audit", "tokens", "rights", "covers"}
+    {
+        "lots",
+        "reads",
+        "index_shapes",
+        "bulk",
+        "binaries",
+        "crash",
+        "full_text",
+        "audit",
+        "tokens",
+        "rights",
+        "covers",
+        "match",
+    }
 )
 QUICK = {
     "lots": ("--documents", "400", "--json", "bench/results/quick/lots.json"),

@@ -143,6 +143,7 @@ MHD_MINIMAL_SUBMISSION_SET: Final = f"{MHD}/StructureDefinition/IHE.MHD.Minimal.
 MHD_SIMPLIFIED_PUBLISH: Final = f"{MHD}/StructureDefinition/IHE.MHD.SimplifiedPublish.DocumentReference"
 PDQM_MATCH: Final = "https://profiles.ihe.net/ITI/PDQm/OperationDefinition/PDQmMatch"
 PIXM_PIX: Final = "https://profiles.ihe.net/ITI/PIXm/OperationDefinition/IHE.PIXm.pix"
+PIXM_MANAGER: Final = "https://profiles.ihe.net/ITI/PIXm/CapabilityStatement/IHE.PIXm.Manager"
 IHE_EVENT_TYPE: Final = "urn:ihe:event-type-code"
 """Transactions of IHE as subtypes of an AuditEvent."""
 BALP: Final = "https://profiles.ihe.net/ITI/BALP"

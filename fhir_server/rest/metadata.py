@@ -24,7 +24,10 @@ from fhir_server.rest.patch import JSON_PATCH, XML_PATCH
 from fhir_server.rest.read import wanted_part
 from fhir_server.rest.service import Service
 from fhir_server.rest.terminology_capabilities import terminology_capabilities
+from terminology.systems import PIXM_MANAGER
 
+IDENTITY_ACTORS: Final = (PIXM_MANAGER,)
+"""The Supplier of PDQm is not claimed: it searches by the mother's maiden name, which R4's own parameters have not."""
 PUBLISHED = "2026-11-22"
 SECURITY_SERVICE: Final = "http://terminology.hl7.org/CodeSystem/restful-security-service"
 SECURITY: Final = ("SMART-on-FHIR", "OAuth")
@@ -67,7 +70,7 @@ def _statement(base: str, token_url: str, update_create: bool, require_if_match:
             "status": "active",
             "date": PUBLISHED,
             "kind": "instance",
-            "instantiates": instantiates(),
+            "instantiates": [*instantiates(), *IDENTITY_ACTORS],
             "software": {"name": "dmst-fhir", "version": version("dmst-fhir")},
             "implementation": {"description": "Interoperability server of scanned DMST", "url": base},
             "fhirVersion": "4.0.1",

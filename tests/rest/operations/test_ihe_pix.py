@@ -1,15 +1,18 @@
 """Patient/$ihe-pix and the feed of identities: IHE PIXm ITI-83 and ITI-104."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import httpx
 import orjson
 import pytest
 
+from fhir_server.settings import Settings
 from fhir_server.store.identity_events import IdentityEvents
 from terminology import systems
 from tests.rest.operations.test_match import NIR, NUMBER, ins, reliability
-from tests.support import FHIR_JSON, FOLDERS, Resource, Server, found, issues, keep, patient
+from tests.rest.test_added_parameters import QUICK, in_use, parameter
+from tests.support import EVERYTHING, FHIR_JSON, FOLDERS, Resource, Server, found, issues, keep, patient, serving
 
 RED: Final = "urn:oid:1.3.6.1.4.1.21367.13.20.1000"
 BLUE: Final = "urn:oid:1.3.6.1.4.1.21367.13.20.3000"
@@ -238,23 +241,26 @@ async def test_each_parameter_of_pdqm_finds_and_does_not_find(fhir_client: httpx
     assert [one["resource"]["id"] for one in together.json()["entry"]] == ["anne"]
 
 
-async def test_the_mothers_name_is_searched_once_an_operator_adds_it(fhir_client: httpx.AsyncClient) -> None:
+async def test_the_mothers_name_is_searched_once_an_operator_adds_it(make_settings: Callable[..., Settings]) -> None:
     """PDQm has it, R4's own parameters have not: it is added as any other parameter is."""
     url = "http://hl7.org/fhir/StructureDefinition/patient-mothersMaidenName"
-    parameter = {
-        "resourceType": "SearchParameter",
-        "id": "mothers-maiden-name",
-        "url": "https://example.org/SearchParameter/mothersMaidenName",
-        "name": "mothersMaidenName",
-        "status": "active",
-        "description": "Mother's maiden name",
-        "code": "mothersMaidenName",
-        "base": ["Patient"],
-        "type": "string",
-        "expression": f"Patient.extension.where(url = '{url}').value",
-    }
-    refused = await fhir_client.get("/fhir/Patient?mothersMaidenName=petit")
-    assert refused.status_code == 400
-    await keep(fhir_client, parameter, patient("anne", extension=[{"url": url, "valueString": "PETIT"}]))
-    assert await found(fhir_client, "Patient?mothersMaidenName=petit") == ["anne"]
+    added = parameter("mothersMaidenName", "string", f"Patient.extension('{url}').value.ofType(string)")
+    async with serving(make_settings(parameters_seconds=QUICK)) as server:
+        operator = (await server.client(EVERYTHING, role="operator")).http
+        assert (await operator.get("/fhir/Patient?mothersMaidenName=petit")).status_code == 400
+        await keep(operator, added, patient("anne", extension=[{"url": url, "valueString": "PETIT"}]))
+        await in_use(operator, "mothersMaidenName")
+        assert await found(operator, "Patient?mothersMaidenName=petit") == ["anne"]
 
+
+async def test_what_is_claimed_of_pixm_and_pdqm(anonymous: httpx.AsyncClient) -> None:
+    """The Manager of PIXm, with each line of its requirements; of PDQm the operation, for one parameter is wanting."""
+    statement = (await anonymous.get("/fhir/metadata")).json()
+    assert systems.PIXM_MANAGER in statement["instantiates"]
+    assert not any("PDQm" in one for one in statement["instantiates"])
+    (said,) = (one for one in statement["rest"][0]["resource"] if one["type"] == "Patient")
+    assert {"update", "delete"} <= {one["code"] for one in said["interaction"]}
+    assert (said["conditionalCreate"], said["conditionalUpdate"], said["conditionalDelete"]) == (True, True, "single")
+    operations = {one["name"]: one["definition"] for one in said["operation"]}
+    assert (operations["match"], operations["ihe-pix"]) == (systems.PDQM_MATCH, systems.PIXM_PIX)
+    assert PDQM.keys() <= {one["name"] for one in said["searchParam"]}
