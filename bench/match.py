@@ -243,11 +243,12 @@ async def measure(data: Path, workers: int, clients: int, seconds: float) -> dic
         async with token(parts, ("system/Patient.rs",)) as bearer:
             with serving(data) as (port, pid, _):
                 await ask(port, bearer, workers, clients, min(seconds, 10), 1)
-                spent = Spent(lambda: [*family(pid), *postgres_processes(data)])
+                server, database = Spent(lambda: family(pid)), Spent(lambda: postgres_processes(data))
                 load = os.getloadavg()[0]
                 result["answer"] = await ask(port, bearer, workers, clients, seconds, 2)
-                cpu = spent.seconds()
-                result["cpu_ms_per_request"] = round(cpu / result["answer"]["requests"] * 1000, 2)
+                done = result["answer"]["requests"] / 1000
+                result["server_cpu_ms"] = round(server.seconds() / done, 2)
+                result["postgres_cpu_ms"] = round(database.seconds() / done, 2)
                 result["load_average_during"] = [round(load, 2), round(os.getloadavg()[0], 2)]
     return result
 

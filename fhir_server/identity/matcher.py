@@ -138,7 +138,7 @@ class Matcher:
 
     def _told(self, person: Comparable) -> Comparable:
         """Outside production test identities are ordinary ones."""
-        return person if self._production else replace(person, fictitious=False)
+        return replace(person, fictitious=False) if person.fictitious and not self._production else person
 
 
 def active(docs: Iterable[bytes]) -> dict[str, Person]:
