@@ -27,12 +27,14 @@ from fhir_server.console.references import References
 from fhir_server.console.routes import Console, console_routes
 from fhir_server.dispatch import Dispatcher
 from fhir_server.identity.matcher import Matcher
+from fhir_server.identity.model_file import model_of
 from fhir_server.intake.document import DocumentIntake
 from fhir_server.intake.identity_links import IdentityLinks
 from fhir_server.intake.register import RegisterIntake, service_id_of
 from fhir_server.intake.review import Review
 from fhir_server.intake.review_pages import ReviewPages
 from fhir_server.intake.scan_lot import LotIntake
+from fhir_server.linkage.model import Model
 from fhir_server.metrics import Metrics
 from fhir_server.metrics_port import metrics_port
 from fhir_server.outbox import recipients as recipient_file
@@ -132,6 +134,7 @@ class Parts:
     review: Review
     review_pages: ReviewPages
     identities: IdentityLinks
+    identity_model: Model
     metrics: Metrics
     seals: AuditSeals
     shredder: Shredder | None
@@ -151,9 +154,11 @@ async def build(settings: Settings, metrics: Metrics | None = None) -> AsyncGene
     """Start what the settings say (embedded servers included), migrate, and wire the parts together.
 
     The parts count into `metrics`.
-    Raises Unavailable when PostgreSQL cannot be reached. Leaving it finishes what is under way.
+    Raises Unavailable when PostgreSQL cannot be reached, BadParameter for a model of identities that cannot be used.
+    Leaving it finishes what is under way.
     """
     metrics = metrics or Metrics()
+    model = model_of(settings.identity_model)
     async with contextlib.AsyncExitStack() as stack:
         metrics.traces = stack.enter_context(traces.exporting(settings.otlp_endpoint))
         postgres, redis_url = secret(settings.postgres), secret(settings.redis)
@@ -202,7 +207,7 @@ async def build(settings: Settings, metrics: Metrics | None = None) -> AsyncGene
         door = Door(commits, jobs)
         bulk = Bulk(database=database, blobs=blobs, jobs=jobs, accesses=accesses, settings=settings)
         recipients = recipient_file.load(settings.recipients)
-        matcher = Matcher(searches, candidates.Candidates(database, metrics), production=settings.production)
+        matcher = Matcher(searches, candidates.Candidates(database, metrics), model, production=settings.production)
         documents = DocumentIntake(
             door=door,
             archive=archive,
@@ -238,6 +243,7 @@ async def build(settings: Settings, metrics: Metrics | None = None) -> AsyncGene
             Review(documents=documents, door=door, archive=archive, database=database, settings=settings),
             ReviewPages(documents=documents, archive=archive, database=database, settings=settings),
             IdentityLinks(door=door, archive=archive, database=database, settings=settings),
+            model,
             metrics,
             AuditSeals(database),
             Shredder(database, blobs.below) if isinstance(blobs, SealedBlobs) and blobs.sealing else None,

@@ -199,6 +199,9 @@ class Settings(BaseSettings):
         default="optional", description="Is a PDF without PDF/A claim refused?"
     )
     minimum_dpi: int = Field(default=200, ge=0, description="Resolution below which a page is refused (E06).")
+    identity_model: Path | None = Field(
+        default=None, description="Model of identity matching (JSON); the one that ships when unset."
+    )
     read_codes_on: Literal["first", "every"] = Field(default="every", description="Pages searched for barcodes.")
     cover_reader: Path | None = Field(
         default=None, description="Program (Tesseract 5) that reads the index zone of covers; off when unset."

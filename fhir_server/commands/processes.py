@@ -22,6 +22,11 @@ def serve(
 ) -> None:
     """Run the FHIR server."""
     settings = settings_of(data, port=port, host=host, metrics_port=metrics_port)
+    if settings.identity_model:  # told once and plainly, before any process is started
+        from fhir_server.identity.model_file import model_of
+
+        with failures_told():
+            model_of(settings.identity_model)
     if workers > 1:
         from fhir_server.supervisor import supervise
 

@@ -13,7 +13,7 @@ import orjson
 
 from fhir_server.linkage.comparable import Comparable, comparable
 from fhir_server.linkage.grade import Candidate, Graded, Judge
-from fhir_server.linkage.model import default_model
+from fhir_server.linkage.model import Model
 from fhir_server.linkage.traits import TraitsIns
 from fhir_server.linkage.workers import parts_of_record, worker_of
 from fhir_server.r4 import search_query
@@ -68,11 +68,11 @@ class Found:
 class Matcher:
     """Looks workers up and grades them, under one model."""
 
-    def __init__(self, search: Search, candidates: Candidates, *, production: bool) -> None:
+    def __init__(self, search: Search, candidates: Candidates, model: Model, *, production: bool) -> None:
         self._search = search
         self._candidates = candidates
         self._production = production
-        self._model = default_model()
+        self._model = model
         self._judge = Judge(self._model)
         self._judged_for: int | None = None
 

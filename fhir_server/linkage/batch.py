@@ -7,12 +7,15 @@ that do not know of one another, so that several processes may share it (`linked
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import nsmallest
+from typing import Final
 
 from fhir_server.linkage.comparable import Comparable
 from fhir_server.linkage.grade import Candidate, Graded, Judge
 from fhir_server.linkage.keys import keys_of
+
+_GRADES: Final = ("certain", "probable", "possible", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,33 @@ def linked(
         found = {place for key in keys for place in table.of(key, most_of_a_key)}
         graded = judge.grade(stated, [register[place] for place in found])
         yield tuple(nsmallest(most_answers, (one for one in graded if one.grade != "none"), key=_order))
+
+
+def within(
+    places: Iterable[int],
+    register: Sequence[Candidate],
+    table: KeyTable,
+    judge: Judge,
+    secret: bytes,
+    *,
+    most_of_a_key: int = 2000,
+) -> Iterator[tuple[int, int, Graded]]:
+    """Pairs of one register that may be one worker, each once: that of the lower place asks.
+
+    Each pair is judged alone (three entries of one worker are no rivals of one another) and both ways round, since some
+    guards look at one side: the lower grade counts, and the reasons of both.
+    """
+    for place in places:
+        person = register[place].person
+        found = {other for key in keys_of(person, secret) for other in table.of(key, most_of_a_key) if other > place}
+        for other in sorted(found):
+            (one,) = judge.grade(person, [register[other]])
+            if one.grade == "none":
+                continue
+            (back,) = judge.grade(register[other].person, [register[place]])
+            if back.grade != "none":
+                lower = max(one, back, key=lambda graded: _GRADES.index(graded.grade))
+                yield place, other, replace(lower, reasons=tuple(dict.fromkeys((*one.reasons, *back.reasons))))
 
 
 def _order(one: Graded) -> tuple[float, str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
-from math import log2
+from math import isfinite, log2
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -183,13 +183,17 @@ def _model(document: Mapping[str, Any], comparisons: Sequence[Comparison]) -> Mo
     share = float(document["share"])
     if not 0 < share <= 1:
         raise ModelRefused("modèle refusé : share doit être entre 0 et 1")
-    thresholds = document["thresholds"]
+    names = ("certain", "probable", "possible", "margin")
+    thresholds = Thresholds(*(float(document["thresholds"][name]) for name in names))
+    in_order = thresholds.certain >= thresholds.probable >= thresholds.possible and thresholds.margin >= 0
+    if not in_order or not all(isfinite(getattr(thresholds, name)) for name in names):
+        raise ModelRefused("modèle refusé : seuils attendus finis, certain >= probable >= possible, margin >= 0")
     return Model(
         version=str(document["version"]),
         provenance=MappingProxyType(dict(document["provenance"])),
         share=share,
         register_size=int(document["register_size"]),
-        thresholds=Thresholds(*(float(thresholds[name]) for name in ("certain", "probable", "possible", "margin"))),
+        thresholds=thresholds,
         fields=MappingProxyType(fields),
         families=_rarity(document["rarity"]["families"]),
         givens=_rarity(document["rarity"]["givens"]),

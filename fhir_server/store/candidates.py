@@ -61,6 +61,14 @@ class Candidates:
         self._metrics.identity_parts_capped.add((), capped)
         return found
 
+    async def next_workers(self, after: str, sight: Sight, *, most: int = MOST) -> list[Candidate]:
+        """A page of the workers in sight, in the order of their ids: those after this one. Raises Unavailable."""
+        query, asked = bounded(SQL["next_workers"], sight, (PATIENT,))
+        asked |= {"type": PATIENT, "after": after, "most": most}
+        async with self._database.connection("generic") as connection:
+            rows = await (await connection.execute(query, asked, binary=True)).fetchall()
+        return [Candidate(*row) for row in rows]
+
     async def register_size(self) -> int:
         """How many workers the register has, as of at most ten minutes ago. Raises Unavailable."""
         if time.monotonic() - self._counted > SIZE_SECONDS:

@@ -18,3 +18,8 @@ from (select) as always left join (
 -- name: register_size
 -- How many workers there are.
 select count(*) from resource where type = %s and not deleted
+
+-- name: next_workers
+-- Workers in the order of their ids after one of them, whole.
+select r.rid, r.id, r.version, r.doc from resource r
+where r.type = %(type)s and r.id > %(after)s and not r.deleted and in_sight(r) order by r.id limit %(most)s
