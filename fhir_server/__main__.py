@@ -14,8 +14,10 @@ from fhir_server.commands import (
     identities,
     keys,
     lots,
+    models,
     persons,
     processes,
+    registers,
     retention,
     review,
     roles,
@@ -114,6 +116,9 @@ GROUPS: Mapping[str, tuple[str, Words]] = {
             "close": identities.close,
             "history": identities.history,
             "labels": identities.labels,
+            "compare": registers.compare,
+            "dedupe": registers.dedupe,
+            "train": models.train,
         },
     ),
     "keys": (
@@ -128,13 +133,20 @@ GROUPS: Mapping[str, tuple[str, Words]] = {
         },
     ),
 }
+MODEL: tuple[str, Words] = (
+    "The model by which identities are weighed: what a file is, whether it can be used.",
+    {"show": models.show, "check": models.check},
+)
 
 
 def command() -> typer.Typer:
     """The whole command."""
     whole = _group("FHIR R4 interoperability server for scanned occupational-health records (DMST).", WORDS)
     for name, (about, words) in GROUPS.items():
-        whole.add_typer(_group(about, words), name=name)
+        group = _group(about, words)
+        if name == "identities":
+            group.add_typer(_group(*MODEL), name="model")
+        whole.add_typer(group, name=name)
     return whole
 
 

@@ -44,6 +44,8 @@ COLUMNS: Final = (
     ),
     "derniere_visite",
 )
+LONGEST_NAME: Final = 100
+"""Of a name, or of all given names: that of the INS (Format Datamatrix v2.2, S3 and S4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +211,9 @@ class _Row:
 
 
 def _worker(row: _Row) -> WorkerRecord:
+    for column in ("nom_naissance", "nom_utilise", "prenoms"):
+        if len(row.text(column) or "") > LONGEST_NAME:
+            raise _Refused(column, f"plus de {LONGEST_NAME} caractères")
     birth_name, used_name = row.text("nom_naissance"), row.text("nom_utilise")
     if not birth_name and not used_name:
         raise _Refused("nom_naissance", "valeur absente")

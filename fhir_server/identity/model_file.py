@@ -1,6 +1,6 @@
-"""The model of identity matching that this service decides with: the one that ships, or the file that a setting names.
+"""The model of identity matching that this service decides with: the one that ships, or the file of a setting.
 
-A file that was altered, is no model, or lacks a level is refused when the service starts; nothing is decided without it.
+A file that was altered, is no model, or lacks a level is refused when the service starts: nothing is decided then.
 """
 
 from pathlib import Path

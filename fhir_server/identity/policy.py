@@ -16,6 +16,7 @@ from terminology.ins import Status, effective_status
 
 Decision = Literal["attach", "review", "review-two-choices", "never"]
 LinkDecision = Literal["doublon", "refused", "review"]
+Case = Literal["duplicate", "collision"]
 
 _STRICTER: Final[tuple[Decision, ...]] = ("attach", "review", "review-two-choices", "never")
 
@@ -50,3 +51,18 @@ def decide_link(
         if status == other_status == "QUAL":
             return table["both_qualified_other_ins"]
     return table["otherwise"]
+
+
+def case_for(decision: LinkDecision, grade: Grade, guards: Iterable[str]) -> Case | None:
+    """The case that two identities of the register that look like one are worth, so that a person looks at them.
+
+    Two qualified ones with different INS are a collision where nothing but the INS tells them apart: twins are not.
+    Where no INS speaks, what a guard forbids or is only possible is left to the report.
+    """
+    if grade == "none":
+        return None
+    if decision == "doublon":
+        return "duplicate"
+    if decision == "refused":
+        return "collision" if set(guards) == {"G3-other-matricule"} else None
+    return "duplicate" if grade in ("certain", "probable") else None

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from multiprocessing import get_context
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from fhir_server.linkage.batch import KeyTable, keys_by_first_byte, linked, merged_keys, within
 from fhir_server.linkage.comparable import Comparable, comparable
@@ -23,6 +23,8 @@ from fhir_server.linkage.model import Model
 from fhir_server.linkage.traits import TraitsIns
 from fhir_server.linkage.workers import traits_of
 from mappings.patient_fr_core import PatientIdentity, WorkerRecord
+
+_T = TypeVar("_T")
 
 PART: Final = 2000
 """Records that a process takes at once."""
@@ -156,13 +158,13 @@ def _held(register: Sequence[Listed], way: Way) -> Generator[_Held]:
         _shared = None
 
 
-def _over[T](held: _Held, work: Callable[[tuple[int, int]], T], size: int) -> Iterator[T]:
+def _over(held: _Held, work: Callable[[tuple[int, int]], _T], size: int) -> Iterator[_T]:
     """`work` on every part, in order; in processes of its own where that is worth it.
 
     An interruption ends the processes.
     """
     processes = held.way.processes if size > FEW else 1
-    step = PART if work is not _keys_part else -(-size // processes)
+    step = PART if work is not _keys_part else max(-(-size // processes), 1)
     parts = [(start, min(start + step, size)) for start in range(0, size, step)]
     if processes == 1:
         for part in parts:

@@ -4,7 +4,7 @@ RNIV 1: this service receives identities; it neither merges them nor edits a str
 `seealso` on both sides; two qualified identities with different INS are a collision (or a usurpation), and refused.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -13,6 +13,8 @@ import orjson
 
 from fhir_server.caller import Caller, service
 from fhir_server.identity.decisions import check_note, reason_of, table
+from fhir_server.identity.policy import Case, case_for, decide_link
+from fhir_server.identity.registers import Pair
 from fhir_server.outcomes import BadParameter, BusinessRule, Conflict, Forbidden, NotFound, VersionConflict
 from fhir_server.records import audit
 from fhir_server.records.identifiers import service_id_of
@@ -20,6 +22,7 @@ from fhir_server.records.read import Archive
 from fhir_server.records.write import Door, Incoming, incoming_from_dict, new_id
 from fhir_server.settings import Settings
 from fhir_server.store.access_log import AccessRow, insert_accesses
+from fhir_server.store.candidates import Candidates
 from fhir_server.store.commit import Written
 from fhir_server.store.database import Connection, Database
 from fhir_server.store.identity_events import Event, IdentityEvents, Kind, NewEvent, add_event, hold_pair
@@ -159,6 +162,46 @@ class IdentityLinks:
         await self._archive.accesses.append(_trace(caller, "history-instance", request_id, patient_id, "history"))
         return await self._events.of_patient(patient_id)
 
+    async def everybody(self, caller: Caller, what: str) -> AsyncIterator[PatientIdentity]:
+        """Every active identity in sight, in the order of their ids, to compare whole registers. Raises Forbidden."""
+        request_id = new_id()
+        await self._must_see(caller, request_id, what)
+        await self._archive.accesses.append(_trace(caller, "search-type", request_id, None, what))
+        after, workers = "", Candidates(self._database)
+        while page := await workers.next_workers(after, caller.sight("r")):
+            for one in page:
+                identity = identity_of(orjson.loads(one.doc))
+                if identity.active:
+                    yield identity
+            after = page[-1].id
+
+    async def suspect(self, caller: Caller, pair: Pair, explanation: Mapping[str, Any], model: str) -> Case | None:
+        """Open the case that two workers who look like one are worth (`policy.case_for`): for persons; no link is made.
+
+        None where there is none to open: the policy wants none, they are linked, or had this case before, be it closed.
+        `explanation` is levels and bits. Raises Forbidden, NotFound.
+        """
+        request_id = new_id()
+        person = await self._must(caller, request_id, "suspect")
+        sides = await self._both(caller, pair.number.removeprefix("Patient/"), pair.other.removeprefix("Patient/"))
+        one, other = (side.identity for side in sides)
+        decision = decide_link(one.status, one.matricule_ins, other.status, other.matricule_ins)
+        case = case_for(decision, pair.grade, pair.reasons)
+        if case is None or is_linked_to(sides[0].resource, other.patient_id):
+            return None
+        kind: Kind = "duplicate-case-opened" if case == "duplicate" else "collision-case-opened"
+        event = _event(kind, sides, person, caller.role, None, None)
+        grounds = {**event.explanation, "reasons": list(pair.reasons), "steps": explanation.get("steps", [])}
+        event = replace(event, grade=pair.grade, score=pair.score, model=model, explanation=grounds)
+        async with self._database.transaction() as connection:
+            await hold_pair(connection, one.patient_id, other.patient_id)
+            await insert_accesses(connection, _traces(caller, request_id, sides, "suspect"))
+            for known in await self._events.of_patient(one.patient_id):
+                if known.kind == kind and other.patient_id in (known.patient_id, known.other_patient_id):
+                    return None
+            await add_event(connection, event, datetime.now(UTC))
+        return case
+
     async def _write(
         self, sides: Sequence[_Side], changed: Sequence[dict[str, Any]], event: NewEvent, traces: Sequence[AccessRow]
     ) -> int:
@@ -242,7 +285,9 @@ def _same_ins(one: _Side, other: _Side) -> bool:
     return a.matricule_ins is not None and (a.matricule_ins, a.oid_ins) == (b.matricule_ins, b.oid_ins)
 
 
-def _event(kind: Kind, sides: Sequence[_Side], person: str, role: str, reason: str, note: str | None) -> NewEvent:
+def _event(
+    kind: Kind, sides: Sequence[_Side], person: str, role: str, reason: str | None, note: str | None
+) -> NewEvent:
     one, other = sides
     return NewEvent(
         kind,

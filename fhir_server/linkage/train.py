@@ -102,6 +102,12 @@ class Learnt:
     same: float
     siblings: float
     rounds: int
+    pairs: int
+
+    @property
+    def matches(self) -> float:
+        """How many of its pairs are supposed to be one person."""
+        return self.same * self.pairs
 
 
 def estimate_m(
@@ -154,7 +160,7 @@ def estimate_m(
         c.field: dict(zip((level.name for level in c.levels), row, strict=True))
         for c, row in zip(learnt, m_of, strict=True)
     }
-    return Learnt(m, same, sibling, rounds)
+    return Learnt(m, same, sibling, rounds, sum(seen.values()))
 
 
 def train(
@@ -166,19 +172,24 @@ def train(
     random: int = 1_000_000,
     most_of_a_block: int = 200,
     seed: int = 1,
+    known: Table | None = None,
+    least: float = 0.0,
+    tell: Callable[[Learnt], None] = lambda _learnt: None,
 ) -> dict[str, dict[str, dict[str, float]]]:
     """The `fields` of a model, learnt of the incoming records `left` and the register `right`, without labels.
 
-    A field that two sessions learn is taken from the first. Fields of no session keep what their levels declare.
+    A field that two sessions learn is taken from the first. Fields of no session, or of one with fewer than `least`
+    matching pairs, keep the m that is `known` (else what their levels declare). `tell` hears of each session.
     """
     u = estimate_u(random_pairs(left, right, random, seed), comparisons)
     m: dict[str, Mapping[str, float]] = {}
     for session in sessions:
         pairs = pairs_of(left, right, session, most_of_a_block)
         learnt = estimate_m(pairs, session.fields, u, comparisons, siblings=session.siblings)
-        for field, levels in learnt.m.items():
+        tell(learnt)
+        for field, levels in learnt.m.items() if learnt.matches >= least else ():
             m.setdefault(field, levels)
-    declared = {c.field: {level.name: level.m for level in c.levels} for c in comparisons}
+    declared = known or {c.field: {level.name: level.m for level in c.levels} for c in comparisons}
     return {
         c.field: {
             level.name: {
