@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fhir_server.identity.registers import Listed
     from fhir_server.settings import Settings
     from mappings.patient_fr_core import PatientIdentity
+    from terminology.ins import Status
 
 MOST_TOLD = 50
 INTERRUPTED = 130
@@ -85,7 +86,9 @@ def dedupe(
 
         model = model_of(settings.identity_model)
         people = everybody(settings, by, "dedupe")
-        ins = {f"Patient/{one.patient_id}": (one.status, one.matricule_ins) for one in people}
+        ins: dict[str, tuple[Status, str | None]] = {
+            f"Patient/{one.patient_id}": (one.status, one.matricule_ins) for one in people
+        }
         listed = [of_store(one) for one in people]
         people.clear()
         with progress("dedupe") as tell:

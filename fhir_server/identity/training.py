@@ -96,13 +96,19 @@ def labels_in(text: str) -> list[Mapping[str, Any]]:
             continue
         try:
             label = json.loads(line)
-            ok = label["verdict"] in ("match", "non-match") and isinstance(label["comparison"], dict)
-        except (ValueError, KeyError, TypeError):
-            ok = False
-        if not ok:
-            raise ModelRefused(f"étiquettes : la ligne {number} n'est pas une paire étiquetée")
+            _judged_pair(label)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelRefused(f"étiquettes : la ligne {number} n'est pas une paire étiquetée") from error
         found.append(label)
     return found
+
+
+def _judged_pair(label: Any) -> None:
+    """Raises where this is no labelled pair."""
+    if label["verdict"] not in ("match", "non-match"):
+        raise ValueError("verdict")
+    for step in label["comparison"].get("steps") or []:
+        float(step.get("rarity_bits") or 0.0)
 
 
 def _judged(model: Model, labels: Iterable[Mapping[str, Any]]) -> tuple[int, int, float]:

@@ -68,7 +68,8 @@ def test_too_small_a_register_and_an_old_version_are_refused() -> None:
 def test_what_persons_found_to_be_two_raises_the_threshold() -> None:
     """Never lowered; a pair that a guard stops counts for nothing."""
     register = prepared(REGISTER, Way(BASE))
-    steps = [{"field": field, "level": "same", "rarity_bits": 0.0} for field in ("family", "given", "born", "place")]
+    fields = ("family", "given", "born", "place")
+    steps = [{"field": field, "level": "same", "rarity_bits": 0.0} for field in fields]
     lines = [
         {"verdict": "non-match", "comparison": {"steps": steps, "guards": []}},
         {"verdict": "non-match", "comparison": {"steps": steps * 2, "guards": ["G5-other-sex"]}},
@@ -78,7 +79,7 @@ def test_what_persons_found_to_be_two_raises_the_threshold() -> None:
     made = trained(BASE, register, register, version="ours-3", labels=labels, random=30_000)
     assert (made.labels, made.non_matches) == (3, 2)
     assert made.raised_by > 5
-    odds = made.model.prior() + sum(made.model.fields[step["field"]]["same"].bits for step in steps)
+    odds = made.model.prior() + sum(made.model.fields[field]["same"].bits for field in fields)
     assert made.model.thresholds.certain == pytest.approx(odds + 1, abs=0.01)
     with pytest.raises(ModelRefused, match="ligne 1"):
         labels_in('{"verdict": "perhaps"}')
