@@ -58,7 +58,8 @@ def compare(
         _write(output, ((pair, "review" if pair.other else "") for pair in pairs), about)
     grades = pair_report.by_line(pairs)
     out.print(
-        f"{len(incoming)} lignes comparées à {len(known)} salariés. Lignes dont la meilleure correspondance est :"
+        f"{len(incoming)} lignes comparées à {len(known)} salariés. Meilleure correspondance de chaque ligne :",
+        soft_wrap=True,
     )
     for line in pair_report.summary(grades, pairs, model):
         out.print(line, soft_wrap=True, markup=False)

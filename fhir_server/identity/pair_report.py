@@ -20,7 +20,7 @@ from fhir_server.linkage.model import Model
 FORMAT: Final = "dmst-identity-pairs/1"
 COLUMNS: Final = ("numero", "autre_numero", "note", "score", "bits", "raisons", "niveaux", "suite")
 GRADES: Final = MappingProxyType(
-    {"certain": "certaines", "probable": "probables", "possible": "possibles", "none": "sans correspondance"}
+    {"certain": "certaine", "probable": "probable", "possible": "possible", "none": "aucune"}
 )
 NEXT: Final = MappingProxyType(
     {

@@ -127,7 +127,7 @@ def test_the_report_is_for_its_owner_and_has_no_name(tmp_path: Path) -> None:
     assert whole["model"]["checksum"] == default_model().checksum
     assert whole["pairs"][0]["grade"] == "certain"
     lines = "\n".join(pair_report.summary(pair_report.by_line([found[0][0]]), [found[0][0]], default_model()))
-    assert "1 certaines" in lines
+    assert "1 certaine" in lines
 
 
 def test_an_interrupted_report_leaves_nothing(tmp_path: Path) -> None:
