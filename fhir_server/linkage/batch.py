@@ -88,15 +88,17 @@ def within(
     secret: bytes,
     *,
     most_of_a_key: int = 2000,
+    most_pairs: int = 20,
 ) -> Iterator[tuple[int, int, Graded]]:
     """Pairs of one register that may be one worker, each once: that of the lower place asks.
 
     Each pair is judged alone (three entries of one worker are no rivals of one another) and both ways round, since some
-    guards look at one side: the lower grade counts, and the reasons of both.
+    guards look at one side: the lower grade counts, and the reasons of both. Of one place the likeliest `most_pairs`.
     """
     for place in places:
         person = register[place].person
         found = {other for key in keys_of(person, secret) for other in table.of(key, most_of_a_key) if other > place}
+        pairs: list[tuple[int, Graded]] = []
         for other in sorted(found):
             (one,) = judge.grade(person, [register[other]])
             if one.grade == "none":
@@ -104,7 +106,10 @@ def within(
             (back,) = judge.grade(register[other].person, [register[place]])
             if back.grade != "none":
                 lower = max(one, back, key=lambda graded: _GRADES.index(graded.grade))
-                yield place, other, replace(lower, reasons=tuple(dict.fromkeys((*one.reasons, *back.reasons))))
+                reasons = tuple(dict.fromkeys((*one.reasons, *back.reasons)))
+                pairs.append((other, replace(lower, reasons=reasons)))
+        for other, graded in nsmallest(most_pairs, pairs, key=lambda pair: (-pair[1].odds, pair[0])):
+            yield place, other, graded
 
 
 def _order(one: Graded) -> tuple[float, str]:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from fhir_server.linkage.batch import key_table, linked
+from fhir_server.linkage.batch import key_table, linked, within
 from fhir_server.linkage.comparable import comparable
 from fhir_server.linkage.grade import Candidate, Judge
 from fhir_server.linkage.model import default_model
@@ -32,6 +32,16 @@ def test_a_batch_grades_as_the_judge_does() -> None:
     ]
     online = [tuple(one for one in judge.grade(person, register) if one.grade != "none") for person in stated]
     assert [answers[0].identity for answers in found if answers] == [one[0].identity for one in online if one]
+
+
+def test_pairs_within_a_register_are_bounded() -> None:
+    """A register that holds one worker 30 times makes no more pairs than are of use."""
+    people = [comparable(REGISTER[0], families=MODEL.families, givens=MODEL.givens)] * 30
+    register = [Candidate(str(place), one) for place, one in enumerate(people)]
+    judge = Judge(MODEL, 1000)
+    pairs = list(within(range(30), register, key_table(people, SECRET), judge, SECRET, most_pairs=5))
+    assert len(pairs) == 5 * 25 + 4 + 3 + 2 + 1
+    assert [(one, other) for one, other, _ in pairs[:5]] == [(0, 1), (0, 2), (0, 3), (0, 4), (0, 5)]
 
 
 def test_a_key_of_too_many_is_not_asked() -> None:
