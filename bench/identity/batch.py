@@ -54,7 +54,7 @@ def _linked(part: int) -> Counter[str]:
 
 def _in_processes(work: Callable[[int], Any]) -> list[Any]:
     gc.freeze()
-    with get_context("fork").Pool(PROCESSES) as pool:
+    with get_context("fork").Pool(PROCESSES, initializer=gc.disable) as pool:
         return pool.map(work, range(PROCESSES))
 
 

@@ -182,7 +182,10 @@ def _over(held: _Held, work: Callable[[tuple[int, int]], _T], size: int) -> Iter
 
 
 def _deaf() -> None:
-    """The process that started this one hears the interruption, and ends it."""
+    """The process that started this one hears the interruption, and ends it. Nothing here makes cycles of objects, and
+    looking for them in a whole register costs a quarter of the time.
+    """
+    gc.disable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

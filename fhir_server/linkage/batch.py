@@ -5,7 +5,7 @@ that do not know of one another, so that several processes may share it (`linked
 """
 
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from heapq import nsmallest
@@ -15,21 +15,29 @@ from fhir_server.linkage.comparable import Comparable
 from fhir_server.linkage.grade import Candidate, Graded, Judge
 from fhir_server.linkage.keys import keys_of
 
+_HALF: Final = 1 << 15
 _GRADES: Final = ("certain", "probable", "possible", "none")
 
 
 @dataclass(frozen=True, slots=True)
 class KeyTable:
-    """Keys in order, and beside each the place of its person: what the database holds online, in 16 bytes a key."""
+    """Keys in order, and beside each the place of its person: what the database holds online, in 16 bytes a key.
+
+    `starts` says where the keys of each value of their first 16 bits begin: a search stays within a few cache lines.
+    """
 
     keys: "array[int]"
     places: "array[int]"
+    starts: "array[int]"
 
     def of(self, key: int, most: int) -> Sequence[int]:
         """The places of the people who have a key; none where they are more than `most`: such a key tells nothing."""
-        start = bisect_left(self.keys, key)
-        end = bisect_left(self.keys, key + 1, start)
-        return () if end - start > most else self.places[start:end]
+        slot = (key >> 48) + _HALF
+        stop = self.starts[slot + 1]
+        start = bisect_left(self.keys, key, self.starts[slot], stop)
+        if start == stop or self.keys[start] != key or (start + most < stop and self.keys[start + most] == key):
+            return ()
+        return self.places[start : bisect_right(self.keys, key, start, min(start + most, stop))]
 
 
 def key_table(people: Iterable[Comparable], secret: bytes) -> KeyTable:
@@ -54,11 +62,14 @@ def keys_by_first_byte(
 
 def merged_keys(parts: "Sequence[list[tuple[array[int], array[int]]]]") -> KeyTable:
     """One table of what `keys_by_first_byte` made of each part."""
-    table = KeyTable(array("q"), array("q"))
+    table = KeyTable(array("q"), array("q"), array("q", [0]))
     for heap in range(256):
         rows = sorted(row for part in parts for row in zip(*part[heap], strict=True))
         table.keys.extend(key for key, _ in rows)
         table.places.extend(place for _, place in rows)
+    slots = range(-_HALF + 1, _HALF)
+    table.starts.extend(bisect_left(table.keys, slot << 48) for slot in slots)
+    table.starts.append(len(table.keys))
     return table
 
 

@@ -1,8 +1,10 @@
 """A register taken over: the batch finds and grades as the online path does."""
 
+from array import array
 from dataclasses import replace
+from random import Random
 
-from fhir_server.linkage.batch import key_table, linked, within
+from fhir_server.linkage.batch import key_table, linked, merged_keys, within
 from fhir_server.linkage.comparable import comparable
 from fhir_server.linkage.grade import Candidate, Judge
 from fhir_server.linkage.model import default_model
@@ -50,3 +52,19 @@ def test_a_key_of_too_many_is_not_asked() -> None:
     assert len(table.of(table.keys[0], most=5)) == 5
     assert len(table.of(table.keys[0], most=4)) == 0
     assert len(table.of(12345, most=4)) == 0
+
+
+def test_the_table_finds_what_a_search_of_all_would() -> None:
+    """Also the least and the greatest key, and those at the edges of the 16 bits by which it is parted."""
+    edges = [-(1 << 63), -1, 0, (1 << 48) - 1, 1 << 48, -(1 << 48), (1 << 63) - 1]
+    rng = Random(1)  # noqa: S311
+    drawn = [rng.randrange(-(1 << 63), 1 << 63) for _ in range(500)]
+    rows = [(key, place) for place, key in enumerate([*edges, *drawn, *edges, *drawn[:50]])]
+    heaps = [(array("q"), array("q")) for _ in range(256)]
+    for key, place in rows:
+        heaps[(key >> 56) + 128][0].append(key)
+        heaps[(key >> 56) + 128][1].append(place)
+    table = merged_keys([heaps])
+    for key in [*edges, *drawn, 7, -7, (1 << 62) + 1]:
+        assert list(table.of(key, most=2)) == [place for held, place in rows if held == key]
+    assert list(key_table([], SECRET).of(7, most=2)) == []
