@@ -57,7 +57,7 @@ def test_a_key_of_too_many_is_not_asked() -> None:
 def test_the_table_finds_what_a_search_of_all_would() -> None:
     """Also the least and the greatest key, and those at the edges of the 16 bits by which it is parted."""
     edges = [-(1 << 63), -1, 0, (1 << 48) - 1, 1 << 48, -(1 << 48), (1 << 63) - 1]
-    rng = Random(1)  # noqa: S311
+    rng = Random(1)
     drawn = [rng.randrange(-(1 << 63), 1 << 63) for _ in range(500)]
     rows = [(key, place) for place, key in enumerate([*edges, *drawn, *edges, *drawn[:50]])]
     heaps = [(array("q"), array("q")) for _ in range(256)]
