@@ -144,6 +144,18 @@ _shared: _Held | None = None
 def _held(register: Sequence[Listed], way: Way) -> Generator[_Held]:
     """The register and its keys, while entered. One at a time."""
     global _shared  # noqa: PLW0603 - what is forked reads it
+    collecting = gc.isenabled()
+    gc.disable()  # nothing here makes cycles, and each search for them looks at the whole register
+    try:
+        yield _with_keys(register, way)
+    finally:
+        _shared = None
+        if collecting:
+            gc.enable()
+
+
+def _with_keys(register: Sequence[Listed], way: Way) -> _Held:
+    global _shared  # noqa: PLW0603 - as above
     people: list[Candidate] = []
     for start in range(0, len(register), PART):
         part = register[start : start + PART]
@@ -151,11 +163,8 @@ def _held(register: Sequence[Listed], way: Way) -> Generator[_Held]:
         people += [Candidate(one.number, person) for one, person in zip(part, made, strict=True)]
         way.tell(len(people), len(register))
     _shared = _Held(way, secrets.token_bytes(32), people, Judge(way.model, len(people)))
-    try:
-        _shared.table = merged_keys(list(_over(_shared, _keys_part, len(people))))
-        yield _shared
-    finally:
-        _shared = None
+    _shared.table = merged_keys(list(_over(_shared, _keys_part, len(people))))
+    return _shared
 
 
 def _over(held: _Held, work: Callable[[tuple[int, int]], _T], size: int) -> Iterator[_T]:
@@ -171,21 +180,14 @@ def _over(held: _Held, work: Callable[[tuple[int, int]], _T], size: int) -> Iter
             yield work(part)
             held.way.tell(part[1], size)
         return
-    gc.freeze()
-    try:
-        with get_context("fork").Pool(processes, initializer=_deaf) as pool:
-            for part, done in zip(parts, pool.imap(work, parts), strict=True):
-                yield done
-                held.way.tell(part[1], size)
-    finally:
-        gc.unfreeze()
+    with get_context("fork").Pool(processes, initializer=_deaf) as pool:
+        for part, done in zip(parts, pool.imap(work, parts), strict=True):
+            yield done
+            held.way.tell(part[1], size)
 
 
 def _deaf() -> None:
-    """The process that started this one hears the interruption, and ends it. Nothing here makes cycles of objects, and
-    looking for them in a whole register costs a quarter of the time.
-    """
-    gc.disable()
+    """The process that started this one hears the interruption, and ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
