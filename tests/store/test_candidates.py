@@ -85,3 +85,15 @@ async def test_a_part_that_too_many_share_is_cut_and_counted(
 async def test_the_register_has_a_size(fhir_client: httpx.AsyncClient, server: Server) -> None:
     await keep(fhir_client, worker("w0"), worker("w1"))
     assert await Candidates(server.database).register_size() == 2
+
+
+async def test_all_workers_are_read_in_pages(fhir_client: httpx.AsyncClient, server: Server) -> None:
+    """In the order of their ids, each once; those who were deleted are left out."""
+    for identity in ("b", "a", "c"):
+        await keep(fhir_client, worker(identity))
+    assert (await fhir_client.delete("/fhir/Patient/b")).status_code < 300
+    read, after = [], ""
+    while page := await Candidates(server.database).next_workers(after, EVERYTHING, most=1):
+        read += [one.id for one in page]
+        after = page[-1].id
+    assert read == ["a", "c"]

@@ -5,11 +5,19 @@ docs/identity.md. What the service decided keeps the version of the model that d
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from fhir_server.app import Parts
+from fhir_server.caller import Caller
+from fhir_server.caller import service as itself
+from fhir_server.identity.registers import Pair
+from fhir_server.intake.register import patient_id_of
 from fhir_server.linkage.model import checksum, default_model, written
+from fhir_server.outcomes import Forbidden, NotFound
 from fhir_server.settings import Settings
 from tests.stories.support import SAMPLES, Provider, count, dmst_fhir, running_service
 
@@ -26,6 +34,7 @@ REGISTER = (
     "6;DURAND;PAUL;20/01/1968;M;75101;;;VALI",
     "7;DURAND;PAUL;20/01/1968;M;75101;;;PROV",  # a duplicate without INS
 )
+OPERATOR = replace(itself("review"), professional="b.durand")
 
 
 def with_key(line: str) -> str:
@@ -96,6 +105,22 @@ async def test_a_register_is_compared_and_its_duplicates_become_cases(world: Set
     case = next(line.split()[0] for line in listed.splitlines() if "collision" in line)
     await run(world, "identities", "close", case.removeprefix("event"), "--by", "b.durand")
     assert "0 doublons, 0 collisions" in await run(world, *dedupe, "--open-cases")  # what a person closed stays closed
+
+
+async def test_who_does_not_decide_on_identities_compares_none(service: Parts) -> None:
+    """Default deny, traced; whoever decides says who he is."""
+    one, other = (f"Patient/{patient_id_of(number)}" for number in ("100000101", "100000106"))
+    pair = Pair(one, other, "certain", 1.0, 20.0)
+    for role in ("technique", "direction", "assistant", "external-system"):
+        caller = Caller("person:x", "x", role, ("system/*.cruds",), "TREAT", professional="x")
+        with pytest.raises(Forbidden):
+            await anext(service.identities.everybody(caller, "dedupe"))
+        with pytest.raises(Forbidden):
+            await service.identities.suspect(caller, pair, {}, "fr-1")
+    assert await count(service, "access where query in ('identities=dedupe', 'identities=suspect')") == 8
+    with pytest.raises(NotFound):
+        await service.identities.suspect(OPERATOR, pair._replace(other="Patient/absent"), {}, "fr-1")
+    assert await count(service, "identity_event where patient_id is not null") == 0
 
 
 async def test_files_that_are_no_register(world: Settings, tmp_path: Path) -> None:
