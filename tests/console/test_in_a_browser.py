@@ -234,6 +234,8 @@ async def test_shortcuts_can_be_switched_off_and_refusals_are_pages(office: Offi
     await keys(page, "j", "Enter")
     await page.wait_for_selector(".compare")
     await keys(page, "p")
+    # the panel puts the focus on its first field when the browser says that it is open, a moment after it is
+    await page.wait_for_function("document.activeElement?.matches('details[open] :is(input, .go)')")
     await page.focus("details[open] input[name=note]")
     await page.keyboard.type("pas lui, voir jumeau r")
     assert await page.input_value("details[open] input[name=note]") == "pas lui, voir jumeau r"
