@@ -57,6 +57,8 @@ async def bundle(exchange: Exchange, service: Service) -> Answer:
 def _raw(body: bytes) -> RawBundle:
     try:
         return _decode(body)
+    except RecursionError as error:
+        raise BadSyntax("The body is nested deeper than any resource") from error
     except msgspec.DecodeError as error:
         parse_json(body)  # says where it is no JSON
         raise BadSyntax("Bundle.entry is an array of objects", expression="Bundle.entry") from error

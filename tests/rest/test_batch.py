@@ -156,3 +156,12 @@ async def test_a_transaction_deletes_too(fhir_client: httpx.AsyncClient) -> None
     )
     assert statuses(answer.json()["entry"]) == ["201", "204"]
     assert (await fhir_client.get(f"/fhir/Patient/{made}")).status_code == 410
+
+
+async def test_a_body_that_is_nested_deeper_than_any_resource_is_bad_syntax(fhir_client: httpx.AsyncClient) -> None:
+    """Found by the fuzz: shallower ones are parsed, deeper ones are no JSON for the parser."""
+    for depth in (120, 500, 1000, 1020, 5000):
+        body = b'{"a":' * depth + b"1" + b"}" * depth
+        answer = await fhir_client.post("/fhir/", content=body, headers={"content-type": "application/fhir+json"})
+        assert answer.status_code == 400, (depth, answer.text)
+        assert answer.json()["issue"][0]["code"] in ("invalid", "structure")
